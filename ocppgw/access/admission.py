@@ -1,0 +1,205 @@
+"""Whether a handshake may become a session, as far as the request itself tells: path, id, address, subprotocol.
+
+    GET {prefix}/ocpp/{version}/{chargePointId}?{ignored}     version 1.6, 1.6j, 2.0.1 or 2.1 in any case
+    GET {prefix}/ocpp/{chargePointId}?{ignored}               the subprotocol alone decides the version
+    Sec-WebSocket-Protocol: ocpp1.6, ocpp2.0.1                in the client's order of preference
+
+`{prefix}` is whatever reverse proxies put in front. The id is the last segment of the raw path, percent-decoded once
+(OCPP-J 1.6 section 3.1.1; 2.1 part 4 section 3.1.1). A version name alone, as in `/ocpp/1.6`, is a URL that lacks its
+id, not a station called "1.6"; such a station is reached as `/ocpp/1.6/1.6`.
+
+Every check is linear in the path's length at worst, because strangers choose it.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+from ocppgw.access.addresses import Network, is_allowed
+from ocppgw.access.identity import MAX_ID_LENGTH, Identity
+from ocppgw.access.refusals import Reason, Refused
+from ocppgw.ocpp.versions import VERSIONS, OcppVersion
+
+__all__ = [
+    "IDENTIFIER_STRING",
+    "AdmissionRules",
+    "Admitted",
+    "HandshakeFacts",
+    "Reason",
+    "Refused",
+    "admit",
+    "admit_identity",
+    "choose_subprotocol",
+]
+
+IDENTIFIER_STRING = re.compile(r"[A-Za-z0-9*\-_=:+|@.]+")  # OCPP 2.x part 2, identifierString; ':' is refused on 2.x
+MAX_TARGET_LENGTH = 8192
+_MAX_ENCODED_ID = MAX_ID_LENGTH * 4 * 3  # four UTF-8 bytes a character, three characters an escaped byte
+
+_VISIBLE = re.compile(r"[!-~]+")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_PROBED_NAMES = frozenset({"admin", "login", "wp-admin", "phpmyadmin", "xmlrpc"})
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeFacts:
+    """What the socket's edge read. `raw_path` is the request target with its query, still percent-encoded;
+    `subprotocols` the client's list in its order; `peer_ip` the peer's address as text, without port."""
+
+    raw_path: str
+    subprotocols: Sequence[str]
+    peer_ip: str
+    is_websocket: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionRules:
+    """The operator's rules. `id_pattern` must match the whole decoded id; no `allowed` networks means all are allowed;
+    `versions` are those served."""
+
+    id_pattern: re.Pattern[str] = IDENTIFIER_STRING
+    allowed: tuple[Network, ...] = ()
+    versions: tuple[OcppVersion, ...] = VERSIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The request is in order. `subprotocol` is the client's own spelling, to be echoed (RFC 6455 section 4.2.2)."""
+
+    charge_point_id: str
+    version: OcppVersion
+    subprotocol: str
+
+
+def admit(request: HandshakeFacts, rules: AdmissionRules) -> Admitted | Refused:
+    """Decide on a handshake before anything is looked up. Never raises, whatever the peer sent.
+
+    Scanners are named first, since they hardly ever upgrade; then strangers, who learn nothing about paths and ids.
+    """
+    target = request.raw_path
+    if len(target) > MAX_TARGET_LENGTH or not _VISIBLE.fullmatch(target):
+        return Refused(Reason.MALFORMED_REQUEST, "the request target is empty, too long or not visible ASCII")
+    path = target.partition("#")[0].partition("?")[0]
+    place = _split(path)
+    if place is None and _is_suspicious(path):
+        return Refused(Reason.SUSPICIOUS_PATH)
+    if not request.is_websocket:
+        return Refused(Reason.NOT_WEBSOCKET)
+    if not is_allowed(request.peer_ip, rules.allowed):
+        return Refused(Reason.ADDRESS_NOT_ALLOWED)
+    if place is None:
+        return Refused(Reason.UNKNOWN_PATH)
+    return _admit_station(place, request.subprotocols, rules)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A path of the right shape: the version it names, if any, and the id as it was written."""
+
+    version: OcppVersion | None
+    encoded_id: str
+
+
+def _admit_station(place: _Place, offers: Iterable[str], rules: AdmissionRules) -> Admitted | Refused:
+    charge_point_id = _decode_id(place.encoded_id, rules.id_pattern)
+    if isinstance(charge_point_id, Refused):
+        return charge_point_id
+    chosen = choose_subprotocol(offers, place.version, rules.versions)
+    if isinstance(chosen, Refused):
+        return chosen
+    version, subprotocol = chosen
+    if ":" in charge_point_id and version.name.startswith("2"):
+        return Refused(Reason.MALFORMED_ID, "':' is not allowed in an id on OCPP 2.x")
+    return Admitted(charge_point_id, version, subprotocol)
+
+
+def _split(path: str) -> _Place | None:
+    """The version and the id in a path of the right shape, None for every other path."""
+    before, _, encoded_id = path.rpartition("/")
+    before, _, parent = before.rpartition("/")
+    # Dot segments are the path's grammar (RFC 3986 section 5.2.4), so neither can be an id nor stand in a prefix.
+    if encoded_id in {"", ".", ".."} or "/../" in f"/{before}/":
+        return None
+    if parent == "ocpp":
+        return None if _version_in_path(encoded_id) else _Place(None, encoded_id)
+    version = _version_in_path(parent)
+    if version is not None and before.rpartition("/")[2] == "ocpp":
+        return _Place(version, encoded_id)
+    return None
+
+
+def _version_in_path(segment: str) -> OcppVersion | None:
+    name = segment.lower()
+    return next((version for version in VERSIONS if name in version.path_names), None)
+
+
+def _is_suspicious(path: str) -> bool:
+    """Whether a path that no station uses looks like a scanner's (the list is the outside contract's)."""
+    text = path.lower().replace("%2e", ".").replace("%2f", "/")
+    if "/etc/passwd" in text:
+        return True
+    selects = text.find("select")
+    if selects >= 0 and text.find("from", selects) >= 0:
+        return True
+    return any(_is_probe(segment) for segment in text.split("/"))
+
+
+def _is_probe(segment: str) -> bool:
+    return segment == ".." or segment.startswith(".env") or segment.partition(".")[0] in _PROBED_NAMES
+
+
+def _decode_id(encoded: str, pattern: re.Pattern[str]) -> str | Refused:
+    """The id, percent-decoded once (RFC 3986 section 2.1)."""
+    if len(encoded) > _MAX_ENCODED_ID:
+        return Refused(Reason.MALFORMED_ID, "the id is longer than 48 characters")
+    if _BAD_ESCAPE.search(encoded):
+        return Refused(Reason.MALFORMED_ID, "the id holds a '%' that starts no escape")
+    try:
+        charge_point_id = unquote_to_bytes(encoded).decode("utf-8")
+    except UnicodeDecodeError:
+        return Refused(Reason.MALFORMED_ID, "the id is not valid UTF-8 after percent-decoding")
+    fault = _fault_of_id(charge_point_id, pattern)
+    return Refused(Reason.MALFORMED_ID, fault) if fault else charge_point_id
+
+
+def _fault_of_id(charge_point_id: str, pattern: re.Pattern[str]) -> str:
+    """What is wrong with a decoded id, "" when nothing is. The first three hold whatever pattern is configured."""
+    if len(charge_point_id) > MAX_ID_LENGTH:
+        return "the id is longer than 48 characters"
+    if "/" in charge_point_id or charge_point_id in {".", ".."}:
+        return "the id holds '/' or is a dot segment"
+    if not charge_point_id.isprintable():
+        return "the id holds control characters"
+    if not pattern.fullmatch(charge_point_id):
+        return "the id does not match the id pattern"
+    return ""
+
+
+def choose_subprotocol(
+    offers: Iterable[str], path_version: OcppVersion | None, served: Sequence[OcppVersion]
+) -> tuple[OcppVersion, str] | Refused:
+    """The first offer that is served, and that agrees with the path's version when the path has one."""
+    spellings = [offer.strip() for offer in offers if offer.strip()]
+    if not spellings:
+        return Refused(Reason.NO_SUBPROTOCOL)
+    known = {name.lower(): version for version in served for name in version.subprotocols}
+    possible = [(known[spelling.lower()], spelling) for spelling in spellings if spelling.lower() in known]
+    if not possible:
+        return Refused(Reason.SUBPROTOCOL_NOT_SERVED)
+    for version, spelling in possible:
+        if path_version is None or version is path_version:
+            return version, spelling
+    return Refused(Reason.SUBPROTOCOL_MISMATCH)
+
+
+def admit_identity(identity: Identity, version: OcppVersion, peer_ip: str) -> Refused | None:
+    """What the station's own record forbids, None when nothing; ask after the credentials were found right, so that
+    only the station itself learns why."""
+    if identity.status != "active":
+        return Refused(Reason.IDENTITY_DISABLED)
+    if not is_allowed(peer_ip, identity.allowed_networks):
+        return Refused(Reason.ADDRESS_NOT_ALLOWED_FOR_STATION)
+    if identity.allowed_protocols and version.name not in identity.allowed_protocols:
+        return Refused(Reason.PROTOCOL_NOT_ALLOWED)
+    return None

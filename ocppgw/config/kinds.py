@@ -1,0 +1,81 @@
+"""The kinds of values settings have, beyond pydantic's own: hosts, networks, expressions, names of the protocol.
+
+A kind's ValueError completes a sentence about the setting ("must be ...", "names ..."); it never quotes the value.
+"""
+
+import ipaddress
+import os
+import re
+import socket
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+Version = Literal["1.6J", "2.0.1", "2.1"]
+BootStatus = Literal["Accepted", "Pending", "Rejected"]
+TokenStatus = Literal[
+    "Accepted",
+    "Blocked",
+    "ConcurrentTx",
+    "Expired",
+    "Invalid",
+    "NoCredit",
+    "NotAllowedTypeEVSE",
+    "NotAtThisLocation",
+    "NotAtThisTime",
+    "Unknown",
+]
+
+
+def _host(text: str) -> str:
+    if text != "localhost":
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            raise ValueError("must be an IP address of this machine, 0.0.0.0 or :: for all, or localhost") from None
+    return text
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text.strip()))
+    except ValueError:
+        raise ValueError("must be an IPv4 or IPv6 address") from None
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text.strip(), strict=False))
+    except ValueError:
+        raise ValueError("must be a network such as 10.0.0.0/8 or fd00::/8") from None
+
+
+def _regular_expression(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"is not a regular expression: {error}") from None
+    return text
+
+
+def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(values)) != len(values):
+        raise ValueError("names the same value twice")
+    return values
+
+
+def unique_node_id() -> str:
+    """Host name and process id: no two processes that run at the same time share it."""
+    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()) or "node"
+    return f"{host[:100]}-{os.getpid()}"
+
+
+Host = Annotated[str, AfterValidator(_host)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Addresses = tuple[Annotated[str, AfterValidator(_address)], ...]
+Networks = tuple[Annotated[str, AfterValidator(_network)], ...]
+TokenStatuses = Mapping[str, TokenStatus]
+Versions = Annotated[tuple[Version, ...], AfterValidator(_distinct)]
+Names = Annotated[tuple[str, ...], AfterValidator(_distinct)]
+RegularExpression = Annotated[str, AfterValidator(_regular_expression)]

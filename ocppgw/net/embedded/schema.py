@@ -1,0 +1,103 @@
+"""The SQLite file: its tables, how it is opened, and what is said when it can't be.
+
+A file that is damaged is never replaced or repaired silently: it holds billing data.
+"""
+
+import fcntl
+import os
+import sqlite3
+from pathlib import Path
+
+from ocppgw.errors import StoreDamaged, StoreError
+
+FILE_NAME = "ocppgw.sqlite3"
+LOCK_NAME = "ocppgw.lock"
+USER_VERSION = 1
+
+_TABLES = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+-- One row a group commit: events `first` to `last`, packed (msgpack) as [topic, key, value] each.
+CREATE TABLE journal (last INTEGER PRIMARY KEY, first INTEGER NOT NULL, at REAL NOT NULL, body BLOB NOT NULL);
+CREATE TABLE identities (charge_point_id TEXT PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE stations (
+    charge_point_id TEXT PRIMARY KEY, version TEXT NOT NULL, boot_status TEXT NOT NULL, boot BLOB NOT NULL, at REAL
+    NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE transactions (
+    charge_point_id TEXT NOT NULL, transaction_id TEXT NOT NULL, version TEXT NOT NULL, key TEXT NOT NULL,
+    started_at REAL, ended_at REAL, records BLOB NOT NULL, PRIMARY KEY (charge_point_id, transaction_id)
+) WITHOUT ROWID;
+CREATE INDEX transactions_key ON transactions (charge_point_id, key) WHERE key <> '';
+CREATE INDEX transactions_ended ON transactions (ended_at) WHERE ended_at IS NOT NULL;
+CREATE TABLE commands (command_id TEXT PRIMARY KEY, ended_at REAL, body BLOB NOT NULL) WITHOUT ROWID;
+CREATE INDEX commands_open ON commands (command_id) WHERE ended_at IS NULL;
+CREATE INDEX commands_ended ON commands (ended_at) WHERE ended_at IS NOT NULL;
+"""
+
+
+def lock(folder: Path) -> int:
+    """Take the state directory for this process; returns the open file descriptor that holds the lock.
+
+    Two processes on one journal would number events twice. Errors: StoreError when it is taken or can't be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(
+            f"the state directory {folder} can't be used: {error.strerror}",
+            hint="make it writable for the daemon's user, or set state_dir / OCPPGW_STATE_DIR",
+        ) from error
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(held)
+        raise StoreError(
+            f"the state directory {folder} is in use by another ocppgw process",
+            hint="stop that process, or give this one a state_dir of its own",
+        ) from None
+    return held
+
+
+def connect(folder: Path) -> sqlite3.Connection:
+    """Open (make, when it isn't there) and check the database. Errors: StoreDamaged, StoreError."""
+    path = folder / FILE_NAME
+    try:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+        _prepare(connection, path)
+    except sqlite3.DatabaseError as error:
+        if _is_damage(error):
+            raise _damaged(path, str(error)) from error
+        raise StoreError(
+            f"{path} can't be opened: {error}", hint="check the disk's free space and the rights"
+        ) from error
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of effect only before the first table is made
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")  # in WAL mode: an fsync of the log at every commit
+    connection.execute("PRAGMA wal_autocheckpoint = 4000")
+    found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise _damaged(path, found)
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version == 0:
+        connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {USER_VERSION}; COMMIT;")
+    elif version != USER_VERSION:
+        raise StoreError(
+            f"{path} has layout {version}, this release knows {USER_VERSION}",
+            hint="run the release that wrote it, or give this one a state_dir of its own",
+        )
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+
+
+def _damaged(path: Path, found: str) -> StoreDamaged:
+    return StoreDamaged(
+        f"{path} is damaged: {found}",
+        hint="nothing was changed; restore it from a backup, or move it away (with -wal and -shm) to start anew",
+    )

@@ -1,0 +1,267 @@
+"""Identities, station state and commands on SQLite (ports.Store), in the same file and transactions as the journal.
+
+State of stations that were seen since the start is kept in memory; `load_station` still goes through the writing
+thread, so that it comes back only after everything an older connection of the station handed over is settled.
+
+Ids: a transaction id is counted up on disk before the charger hears of it, so a crash skips ids and never repeats
+one. A fresh state directory starts its transaction ids at the seconds since 2020: after the loss of a disk, ids go on
+above those given before (ADR 0006).
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+
+from ocppgw.errors import StoreError
+from ocppgw.net.embedded.database import Database, unpack
+from ocppgw.ocpp.effects import Record
+from ocppgw.ocpp.recovery import recover
+from ocppgw.ocpp.state import StationState, Transaction, TransactionFound
+from ocppgw.ports import Claim, CommandRecord, StationRow
+
+log = Logger(namespace="ocppgw.store")
+
+MAX_TRANSACTION_ID = 2**31 - 1
+SECONDS_OF_2020 = 1_577_836_800
+EPOCHS_PER_START = 10**9
+TAIL_RECORDS = 20_000  # newest events read at the start for repeated CALLs
+TAIL_SECONDS = 600.0
+STATES_IN_MEMORY = 100_000  # stations; beyond it the one that connected longest ago is read from disk again
+
+_encode = msgspec.json.Encoder().encode
+_decode_command = msgspec.json.Decoder(CommandRecord).decode
+_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_records: Callable[[bytes], list[tuple[int, str]]] = msgspec.msgpack.Decoder(list[tuple[int, str]]).decode
+
+_TRANSACTION = "SELECT transaction_id, key, started_at, ended_at, records FROM transactions WHERE charge_point_id = ?"
+
+
+class SqliteStore:
+    """`command_ttl` (seconds): how long ended commands, and ended transactions with them, are kept."""
+
+    def __init__(self, database: Database, clock: Callable[[], float], command_ttl: float) -> None:
+        self._database = database
+        self._clock = clock
+        self._command_ttl = command_ttl
+        connection = database.connection
+        self._states: dict[str, StationState] = {}
+        self._identities = {name: _decode_object(body) for name, body in connection.execute("SELECT * FROM identities")}
+        self._epoch = _count_start(connection) * EPOCHS_PER_START
+        self._read_tail(connection)
+
+    # --- identities
+
+    def identity(self, charge_point_id: str) -> "Deferred[Mapping[str, Any] | None]":
+        return succeed(self._identities.get(charge_point_id))
+
+    def put_identity(self, identity: Mapping[str, Any]) -> "Deferred[None]":
+        name = identity["chargePointId"]
+        body = _encode(identity)
+
+        def put(connection: sqlite3.Connection, _records: list[Record]) -> None:
+            connection.execute("INSERT OR REPLACE INTO identities (charge_point_id, body) VALUES (?, ?)", (name, body))
+
+        def stored(_result: None) -> None:
+            self._identities[name] = _decode_object(body)
+
+        return self._database.write(put).addCallback(stored)
+
+    # --- stations
+
+    def claim(self, charge_point_id: str) -> "Deferred[Claim]":
+        self._epoch += 1
+        return succeed(Claim(charge_point_id, self._epoch))
+
+    def load_station(self, charge_point_id: str) -> "Deferred[StationState]":
+        known = self._states.get(charge_point_id)
+        if known is not None and known.loaded:
+            return self._database.read(lambda _connection: known)
+
+        def load(connection: sqlite3.Connection) -> StationState:
+            return _load(connection, charge_point_id, known or StationState())
+
+        return self._database.read(load).addCallback(self._remember, charge_point_id)
+
+    def find_transaction(self, charge_point_id: str, key: str, transaction_id: str) -> "Deferred[TransactionFound]":
+        if not key:
+            return self._database.read(
+                lambda connection: TransactionFound(_by_id(connection, charge_point_id, transaction_id))
+            )
+
+        def find(connection: sqlite3.Connection, _records: list[Record]) -> TransactionFound:
+            row = connection.execute(f"{_TRANSACTION} AND key = ? AND key <> ''", (charge_point_id, key)).fetchone()
+            return TransactionFound(_transaction(row), 0) if row else TransactionFound(None, _fresh_id(connection))
+
+        return self._database.write(find)
+
+    def known_stations(self) -> "Deferred[Sequence[StationRow]]":
+        return self._database.read(_stations).addCallback(self._with_identities)
+
+    def known_station(self, charge_point_id: str) -> "Deferred[StationRow | None]":
+        def find(connection: sqlite3.Connection) -> dict[str, StationRow]:
+            return _stations(connection, charge_point_id)
+
+        def one(rows: dict[str, StationRow]) -> StationRow | None:
+            identity = self._identities.get(charge_point_id)
+            row = rows.get(charge_point_id)
+            return row if identity is None else _with_identity(row, identity)
+
+        return self._database.read(find).addCallback(one)
+
+    # --- commands
+
+    def open_command(self, record: CommandRecord, event: Record) -> "Deferred[CommandRecord | None]":
+        def open_(connection: sqlite3.Connection, records: list[Record]) -> CommandRecord | None:
+            existing = _command(connection, record.command_id)
+            if existing is None:
+                connection.execute(
+                    "INSERT INTO commands (command_id, ended_at, body) VALUES (?, NULL, ?)",
+                    (record.command_id, _encode(record)),
+                )
+                records.append(event)
+            return existing
+
+        return self._database.write(open_)
+
+    def command(self, command_id: str) -> "Deferred[CommandRecord | None]":
+        return self._database.read(lambda connection: _command(connection, command_id))
+
+    def change_command(self, record: CommandRecord, event: Record) -> "Deferred[bool]":
+        ended_at = self._clock() if record.outcome is not None else None
+
+        def change(connection: sqlite3.Connection, records: list[Record]) -> bool:
+            changed = connection.execute(
+                "UPDATE commands SET ended_at = ?, body = ? WHERE command_id = ? AND ended_at IS NULL",
+                (ended_at, _encode(record), record.command_id),
+            )
+            if changed.rowcount:
+                records.append(event)
+            return changed.rowcount == 1
+
+        return self._database.write(change)
+
+    def open_commands(self) -> "Deferred[Sequence[CommandRecord]]":
+        def find(connection: sqlite3.Connection) -> list[CommandRecord]:
+            rows = connection.execute("SELECT body FROM commands WHERE ended_at IS NULL")
+            return [_decode_command(body) for (body,) in rows]
+
+        return self._database.read(find)
+
+    def tend(self, transactions_kept: float) -> "Deferred[None]":
+        """Called every minute: forget ended commands, and transactions that ended `transactions_kept` s ago."""
+        now = self._clock()
+
+        def forget(connection: sqlite3.Connection, _records: list[Record]) -> None:
+            connection.execute("DELETE FROM commands WHERE ended_at < ?", (now - self._command_ttl,))
+            connection.execute("DELETE FROM transactions WHERE ended_at < ?", (now - transactions_kept,))
+
+        return self._database.write(forget)
+
+    # --- inside
+
+    def _remember(self, state: StationState, charge_point_id: str) -> StationState:
+        # Two handshakes of one station may load it at the same time: the first one's object is the one all share.
+        state = self._states.setdefault(charge_point_id, state)
+        state.loaded = True
+        if len(self._states) > STATES_IN_MEMORY:
+            del self._states[next(iter(self._states))]
+        return state
+
+    def _with_identities(self, rows: dict[str, StationRow]) -> list[StationRow]:
+        for name, identity in self._identities.items():
+            rows[name] = _with_identity(rows.get(name), identity)
+        return list(rows.values())
+
+    def _read_tail(self, connection: sqlite3.Connection) -> None:
+        oldest = time.time() - TAIL_SECONDS
+        rows: list[tuple[float, list[list[Any]]]] = []
+        count = 0
+        for at, body in connection.execute("SELECT at, body FROM journal WHERE at >= ? ORDER BY last DESC", (oldest,)):
+            records = unpack(body)
+            rows.append((at, records))
+            count += len(records)
+            if count >= TAIL_RECORDS:
+                break
+        for at, records in reversed(rows):
+            for _topic, _key, value in records:
+                event = _decode_object(value)
+                name = event.get("chargePointId")
+                if name and "correlationId" not in event:
+                    recover(self._states.setdefault(name, StationState()), event, at)
+
+
+def _count_start(connection: sqlite3.Connection) -> int:
+    connection.execute(
+        "INSERT INTO meta (name, value) VALUES ('starts', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1"
+    )
+    starts: int = connection.execute("SELECT value FROM meta WHERE name = 'starts'").fetchone()[0]
+    return starts
+
+
+def _load(connection: sqlite3.Connection, charge_point_id: str, state: StationState) -> StationState:
+    """`state` may hold what the journal's tail told already."""
+    row = connection.execute(
+        "SELECT boot_status, boot FROM stations WHERE charge_point_id = ?", (charge_point_id,)
+    ).fetchone()
+    if row:
+        state.boot_status, state.boot = row
+    rows = connection.execute(f"{_TRANSACTION} AND ended_at IS NULL ORDER BY started_at", (charge_point_id,))
+    for transaction in map(_transaction, rows.fetchall()):
+        newer = state.transactions.get(transaction.transaction_id)
+        if newer is not None:
+            transaction.records.update(newer.records)
+        state.remember_transaction(transaction)
+    for name in [name for name, kept in state.transactions.items() if kept.started_at is None]:
+        stored = _by_id(connection, charge_point_id, name)  # known to the tail, ended or orphaned on disk
+        if stored is not None:
+            stored.records.update(state.transactions[name].records)
+            state.transactions[name] = stored
+    return state
+
+
+def _fresh_id(connection: sqlite3.Connection) -> int:
+    connection.execute(
+        "INSERT INTO meta (name, value) VALUES ('transaction_ids', ?) "
+        "ON CONFLICT (name) DO UPDATE SET value = value + 1",
+        (max(1, int(time.time()) - SECONDS_OF_2020),),
+    )
+    fresh: int = connection.execute("SELECT value FROM meta WHERE name = 'transaction_ids'").fetchone()[0]
+    if fresh > MAX_TRANSACTION_ID:
+        raise StoreError("transaction ids are used up", hint="2^31 of them were given")
+    return fresh
+
+
+def _by_id(connection: sqlite3.Connection, charge_point_id: str, transaction_id: str) -> Transaction | None:
+    row = connection.execute(f"{_TRANSACTION} AND transaction_id = ?", (charge_point_id, transaction_id)).fetchone()
+    return _transaction(row) if row else None
+
+
+def _transaction(row: tuple[Any, ...]) -> Transaction:
+    name, key, started_at, ended_at, records = row
+    return Transaction(name, key, started_at, ended_at, dict(_decode_records(records)))
+
+
+def _command(connection: sqlite3.Connection, command_id: str) -> CommandRecord | None:
+    row = connection.execute("SELECT body FROM commands WHERE command_id = ?", (command_id,)).fetchone()
+    return _decode_command(row[0]) if row else None
+
+
+def _stations(connection: sqlite3.Connection, charge_point_id: str | None = None) -> dict[str, StationRow]:
+    """Rows of one station, or of all."""
+    rows = connection.execute(
+        "SELECT charge_point_id, version, boot_status, boot FROM stations WHERE ?1 IS NULL OR charge_point_id = ?1",
+        (charge_point_id,),
+    )
+    return {
+        name: StationRow(name, name, "", version, status, _decode_object(boot)) for name, version, status, boot in rows
+    }
+
+
+def _with_identity(row: StationRow | None, identity: Mapping[str, Any]) -> StationRow:
+    row = row or StationRow(identity["chargePointId"], "", "", None, None, None)
+    return msgspec.structs.replace(row, station_id=identity["stationId"], tenant_id=identity["tenantId"])

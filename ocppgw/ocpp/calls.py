@@ -1,0 +1,201 @@
+"""The outbound slot of a session: one CALL in flight, a bounded queue behind it, deadlines, late answers.
+
+OCPP-J lets a sender have one unanswered CALL per connection (1.6J section 4.1.1; 2.x part 4 section 4.1.1). A command
+that is not answered by its deadline ends as a timeout, with outcome UNKNOWN because the charger may have run it; its
+id is remembered for a while so that a late answer is reported and never taken for another command's.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from ocppgw.ocpp import frames
+from ocppgw.ocpp.effects import CommandResult, Dispatched, Effect, Finished, Late, Note, Requeue, Send, WakeAt
+from ocppgw.ocpp.outcomes import Outcome, outcome_of_error, outcome_of_result
+from ocppgw.ocpp.schemas import SchemaSet
+from ocppgw.ocpp.versions import OcppVersion, normalise_code
+
+LATE_RING = 16
+
+
+class PendingCall(msgspec.Struct, frozen=True):
+    """A command ready to be sent: action and payload of the charger's version; `deadline` in the session's seconds."""
+
+    command_id: str
+    action: str
+    payload: dict[str, Any]
+    deadline: float
+
+
+class _InFlight(msgspec.Struct, frozen=True):
+    message_id: str
+    call: PendingCall
+    answer_by: float
+
+
+TIMED_OUT = CommandResult(
+    Outcome.UNKNOWN,
+    error_code="Timeout",
+    error_description="the charger did not answer in time; it may have run the command",
+)
+NOT_SENT = CommandResult(
+    Outcome.UNKNOWN,
+    error_code="Timeout",
+    error_description="the deadline passed before the CALL could be sent",
+)
+CONNECTION_LOST = CommandResult(
+    Outcome.UNKNOWN,
+    error_code="ConnectionLost",
+    error_description="the connection went before the charger answered; it may have run the command",
+)
+FOREIGN = Note("foreign-answer")
+QUEUE_FULL = CommandResult(
+    Outcome.FAILED,
+    error_code="Overloaded",
+    error_description="too many commands wait for this charger",
+)
+
+
+class OutboundCalls:
+    """CALLs to one charger. Every method returns effects; times are the session's seconds."""
+
+    __slots__ = ("_in_flight", "_late", "_new_id", "_queue", "_queue_limit", "_schemas", "_timeout", "_version")
+
+    def __init__(
+        self, version: OcppVersion, schemas: SchemaSet, timeout: float, queue_limit: int, new_id: Callable[[], str]
+    ) -> None:
+        self._version = version
+        self._schemas = schemas
+        self._timeout = timeout
+        self._queue_limit = queue_limit
+        self._new_id = new_id
+        self._in_flight: _InFlight | None = None
+        self._queue: deque[PendingCall] | None = None  # made when first needed: most connections never queue
+        self._late: dict[str, PendingCall] | None = None
+
+    def __len__(self) -> int:
+        return len(self._queue or ()) + (self._in_flight is not None)
+
+    def submit(self, call: PendingCall, now: float) -> list[Effect]:
+        if self._queue is None:
+            self._queue = deque()
+        if len(self._queue) >= self._queue_limit:
+            return [Finished(call.command_id, QUEUE_FULL)]
+        self._queue.append(call)
+        return self._advance(now)
+
+    def result(self, answer: frames.CallResult, now: float) -> list[Effect]:
+        call, late = self._claim(answer.message_id)
+        if call is None:
+            return [FOREIGN]
+        effects: list[Effect] = []
+        validator = self._schemas.responses[call.action]
+        if not validator.is_valid(answer.payload):
+            violation = validator.explain(answer.payload)
+            if self._version.has_call_result_error and not late:
+                text = frames.call_error(answer.message_id, violation.code, violation.description, about_result=True)
+                effects.append(Send(text))
+            ended = CommandResult(
+                Outcome.FAILED,
+                response=answer.payload,
+                error_code=violation.code,
+                error_description=f"the charger's answer is not valid: {violation.description}",
+            )
+        else:
+            outcome, status = outcome_of_result(self._version, call.action, answer.payload)
+            ended = CommandResult(outcome, status, answer.payload)
+        return self._end(call, ended, late, effects, now)
+
+    def error(self, answer: frames.CallError, now: float) -> list[Effect]:
+        call, late = self._claim(answer.message_id)
+        if call is None:
+            return [FOREIGN]
+        ended = CommandResult(
+            outcome_of_error(normalise_code(answer.code)),
+            error_code=answer.code[:50],
+            error_description=answer.description[: frames.MAX_DESCRIPTION_LENGTH],
+            error_details=answer.details or None,
+        )
+        return self._end(call, ended, late, [], now)
+
+    def malformed(self, message_id: str | None, reason: str, now: float) -> list[Effect]:
+        """A broken answer: it ends our CALL of that id, if there is one."""
+        flying = self._in_flight
+        if message_id is None or flying is None or flying.message_id != message_id:
+            return []
+        self._in_flight = None
+        effects: list[Effect] = []
+        if self._version.has_call_result_error:
+            effects.append(Send(frames.call_error(message_id, self._version.codes.envelope, reason, about_result=True)))
+        ended = CommandResult(
+            Outcome.FAILED, error_code=self._version.codes.envelope, error_description=f"the charger's answer: {reason}"
+        )
+        return self._end(flying.call, ended, False, effects, now)
+
+    def tick(self, now: float) -> list[Effect]:
+        """End what is overdue, send what may go."""
+        effects: list[Effect] = []
+        flying = self._in_flight
+        if flying is not None and flying.answer_by <= now:
+            self._in_flight = None
+            self._remember_late(flying)
+            effects.append(Finished(flying.call.command_id, TIMED_OUT))
+        for call in [call for call in self._queue or () if call.deadline <= now]:
+            assert self._queue is not None
+            self._queue.remove(call)
+            effects.append(Finished(call.command_id, NOT_SENT))
+        return effects + self._advance(now)
+
+    def lost(self) -> list[Effect]:
+        """The connection is gone: what was sent is unknown, what waits may go out on the next connection."""
+        effects: list[Effect] = []
+        if self._in_flight is not None:
+            effects.append(Finished(self._in_flight.call.command_id, CONNECTION_LOST))
+            self._in_flight = None
+        effects += [Requeue(call.command_id) for call in self._queue or ()]
+        self._queue = None
+        return effects
+
+    def _claim(self, message_id: str) -> tuple[PendingCall | None, bool]:
+        """The call that this id answers (None: not ours), and whether it had ended already."""
+        flying = self._in_flight
+        if flying is not None and flying.message_id == message_id:
+            self._in_flight = None
+            return flying.call, False
+        if self._late and message_id in self._late:
+            return self._late.pop(message_id), True
+        return None, False
+
+    def _end(
+        self, call: PendingCall, ended: CommandResult, late: bool, effects: list[Effect], now: float
+    ) -> list[Effect]:
+        if late:
+            return [*effects, Note("late-answer"), Late(call.command_id, ended)]
+        return [*effects, Finished(call.command_id, ended), *self._advance(now)]
+
+    def _advance(self, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        while self._in_flight is None and self._queue:
+            call = self._queue.popleft()
+            if call.deadline <= now:
+                effects.append(Finished(call.command_id, NOT_SENT))
+                continue
+            message_id = self._new_id()
+            self._in_flight = _InFlight(message_id, call, min(call.deadline, now + self._timeout))
+            effects.append(Dispatched(call.command_id, message_id, call.action, call.payload, now))
+            effects.append(Send(frames.call(message_id, call.action, call.payload)))
+        deadlines = [call.deadline for call in self._queue or ()]
+        if self._in_flight is not None:
+            deadlines.append(self._in_flight.answer_by)
+        if deadlines:
+            effects.append(WakeAt(min(deadlines)))
+        return effects
+
+    def _remember_late(self, flying: _InFlight) -> None:
+        if self._late is None:
+            self._late = {}
+        self._late[flying.message_id] = flying.call
+        if len(self._late) > LATE_RING:
+            del self._late[next(iter(self._late))]

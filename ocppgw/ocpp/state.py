@@ -1,0 +1,78 @@
+"""What is remembered of a station across its connections: plain data, changed only by `ocppgw.ocpp.session`.
+
+The boot state belongs to the charger id, not to the socket (OCPP 1.6J section 5.4; 2.1 part 4 section 5.4), and so do
+its transactions and the answers it may ask for again.
+"""
+
+import msgspec
+
+RECENT_CALLS = 8  # answers kept per station for repeated CALLs
+RECENT_RECORDS = 16  # digests kept per transaction, by seqNo
+RECENT_TRANSACTIONS = 64  # transactions kept in memory per station; older ones are asked from the store
+
+
+class Transaction(msgspec.Struct):
+    """One transaction of a station; times in seconds since the epoch.
+
+    `key` is the idempotency key of its start ("" when the start was never seen); `records` maps seqNo (1.6: -1 for the
+    StopTransaction) to the content id of the message recorded under it.
+    """
+
+    transaction_id: str
+    key: str = ""
+    started_at: float | None = None
+    ended_at: float | None = None
+    records: dict[int, str] = {}
+
+    def remember(self, number: int, content_id: str) -> None:
+        self.records[number] = content_id
+        while len(self.records) > RECENT_RECORDS:
+            del self.records[next(iter(self.records))]
+
+
+class TransactionFound(msgspec.Struct, frozen=True):
+    """Reply to `Ask`: the stored transaction, or None with a fresh id when one was wanted by key."""
+
+    transaction: Transaction | None
+    fresh_id: int = 0
+
+
+class Answered(msgspec.Struct, frozen=True, gc=False):
+    """An answered CALL, for replay: `digest` covers action and payload; `text` is the frame that was sent."""
+
+    digest: int
+    text: bytes
+    at: float
+
+
+class StationState(msgspec.Struct):
+    """All that outlives a socket. `boot_status` is None (never booted), Accepted, Pending or Rejected.
+
+    `loaded`: complete, not only what the journal's tail told.
+    """
+
+    boot_status: str | None = None
+    boot: bytes = b""
+    transactions: dict[str, Transaction] = {}
+    recent: dict[str, Answered] = {}
+    connectors: dict[str, str] = {}
+    loaded: bool = False
+
+    def remember_answer(self, message_id: str, answered: Answered) -> None:
+        recent = self.recent
+        if message_id in recent:
+            del recent[message_id]
+        elif len(recent) >= RECENT_CALLS:
+            del recent[next(iter(recent))]
+        recent[message_id] = answered
+
+    def remember_transaction(self, transaction: Transaction) -> None:
+        """Keep it at hand; over the bound the oldest ended one goes first, then the oldest."""
+        transactions = self.transactions
+        transactions[transaction.transaction_id] = transaction
+        if len(transactions) > RECENT_TRANSACTIONS:
+            ended = (name for name, kept in transactions.items() if kept.ended_at is not None)
+            del transactions[next(ended, next(iter(transactions)))]
+
+    def started_under(self, key: str) -> Transaction | None:
+        return next((kept for kept in self.transactions.values() if kept.key == key), None)

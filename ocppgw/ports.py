@@ -1,0 +1,184 @@
+"""The seams between the gateway and the outside, as typing.Protocol.
+
+Embedded (SQLite) implementations are shipped in `ocppgw.net.embedded`; Redis and Kafka ones stand behind the same
+protocols later, and every implementation passes the same contract tests. Methods return Deferreds unless said
+otherwise; they are called from the reactor thread only and never block it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+from twisted.internet.defer import Deferred
+
+from ocppgw.ocpp.effects import Change, Record
+from ocppgw.ocpp.state import StationState, TransactionFound
+
+
+class Waiter(Protocol):
+    """Who is told about a published record: exactly one of the two, in the reactor thread, in order of publishing."""
+
+    def durable(self, token: int) -> None: ...
+    def refused(self, token: int, reason: str) -> None: ...
+
+
+class StoredEvent(msgspec.Struct, frozen=True):
+    """A journaled event: `cursor` grows by one per event and never repeats in one state directory."""
+
+    cursor: int
+    topic: str
+    key: str
+    value: bytes  # DomainEvent, UTF-8 JSON
+
+
+class Journal(Protocol):
+    """The durable, ordered list of events (embedded: SQLite, group commit, fsync)."""
+
+    @property
+    def waiting(self) -> int:
+        """Records that are not durable yet."""
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Their size."""
+
+    def give_up(self, reason: str) -> None:
+        """Refuse all that waits: who sent it has waited long enough. It may still become durable later."""
+
+    def append(self, record: Record, changes: tuple[Change, ...], waiter: Waiter, token: int) -> None:
+        """Queue a record with its state changes; both become durable in one transaction. Never blocks, never raises."""
+
+    def read(self, since: int, limit: int) -> "Deferred[list[StoredEvent]]":
+        """Events with cursor > since, oldest first, at most `limit`."""
+
+    def last_cursor(self) -> int:
+        """Cursor of the newest durable event, 0 when there is none."""
+
+    def on_durable(self, callback: Callable[[int], None]) -> Callable[[], None]:
+        """Call back with the newest cursor after each commit; returns the function that ends it."""
+
+    def status(self) -> "JournalStatus":
+        """State for /ready and /metrics."""
+
+
+class JournalStatus(msgspec.Struct, frozen=True):
+    healthy: bool
+    reason: str  # "" when healthy, else the operator's sentence
+    waiting: int  # records not yet durable
+    oldest_wait_seconds: float
+    last_cursor: int
+    oldest_cursor: int
+    bytes_on_disk: int
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """A node's right to serve a charger; `epoch` is larger than that of every earlier claim of the same charger."""
+
+    charge_point_id: str
+    epoch: int
+
+
+class CommandRecord(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """One command's life, as stored and as `/v1/commands/{id}` shows it (names of contract.md: command-audit)."""
+
+    command_id: str
+    command_type: str
+    charge_point_id: str
+    status: str  # Queued, Sent, then exactly one of Accepted, Rejected, Failed, Timeout
+    requested_at: str
+    action: str | None = None
+    station_id: str | None = None
+    tenant_id: str | None = None
+    connector_id: int | None = None
+    ocpp_version: str | None = None
+    node_id: str | None = None
+    unique_id: str | None = None
+    outcome: str | None = None
+    deadline: float | None = None
+    sent_at: str | None = None
+    response_at: str | None = None
+    request_payload: Any = None
+    response_payload: Any = None
+    error: dict[str, Any] | None = None
+
+
+class Store(Protocol):
+    """Identities, station state and command records (embedded: the same SQLite file as the journal)."""
+
+    def identity(self, charge_point_id: str) -> "Deferred[Mapping[str, Any] | None]":
+        """The identity JSON of contract.md section 2, or None when the station is unknown."""
+
+    def put_identity(self, identity: Mapping[str, Any]) -> "Deferred[None]": ...
+
+    def claim(self, charge_point_id: str) -> "Deferred[Claim]": ...
+
+    def load_station(self, charge_point_id: str) -> "Deferred[StationState]":
+        """Boot state, open transactions and recent calls of a station (fresh when never seen)."""
+
+    def find_transaction(self, charge_point_id: str, key: str, transaction_id: str) -> "Deferred[TransactionFound]":
+        """The reply to `effects.Ask`."""
+
+    def open_command(self, record: CommandRecord, event: Record) -> "Deferred[CommandRecord | None]":
+        """Store a new command with its first event; None when it is new, else the record stored under that id."""
+
+    def command(self, command_id: str) -> "Deferred[CommandRecord | None]": ...
+
+    def change_command(self, record: CommandRecord, event: Record) -> "Deferred[bool]":
+        """Compare-and-set: store progress or the end of a command that has not ended, its event in the same
+        transaction. False: it had ended already, and nothing was stored."""
+
+    def open_commands(self) -> "Deferred[Sequence[CommandRecord]]":
+        """Commands without an end, for the sweep after a crash."""
+
+    def known_station(self, charge_point_id: str) -> "Deferred[StationRow | None]": ...
+
+    def known_stations(self) -> "Deferred[Sequence[StationRow]]":
+        """All stations ever seen or provisioned, for the console and `/v1/stations`."""
+
+
+class StationRow(msgspec.Struct, frozen=True):
+    charge_point_id: str
+    station_id: str
+    tenant_id: str
+    version: str | None
+    boot_status: str | None
+    boot: Any  # last BootNotification payload or None
+
+
+class GatewayApi(Protocol):
+    """What the operations HTTP server needs of the running gateway (implemented by `ocppgw.routing.gateway.Gateway`).
+
+    Dicts are JSON-ready with camelCase members.
+    """
+
+    def stations(self) -> "Deferred[list[dict[str, Any]]]":
+        """One per known station: {chargePointId, stationId, tenantId, connected, ocppVersion, bootStatus, vendor,
+        model, connectedAt?, lastSeenAt?, address?, transactions: int}."""
+
+    def station(self, charge_point_id: str) -> "Deferred[dict[str, Any] | None]":
+        """The same plus {boot: payload?, connectors: {"1": "Available"}, openTransactions: [...], queuedCommands: int,
+        messagesReceived, messagesSent, badFrames}. None when unknown."""
+
+    def submit(self, request: Mapping[str, Any]) -> "Deferred[CommandRecord]":
+        """Accept a CommandRequest (contract.md section 3; commandId and requestedAt are filled in when missing).
+
+        Fires as soon as the command is stored durably. Errors: CommandError (bad request, nothing stored). A repeated
+        commandId fires with the stored record, after a CommandDuplicate event.
+        """
+
+    def command(self, command_id: str) -> "Deferred[CommandRecord | None]": ...
+
+    def command_ended(self, command_id: str) -> "Deferred[CommandRecord | None]":
+        """Fires when the command has its terminal status (at once when it has it already)."""
+
+    def events(self, since: int, limit: int) -> "Deferred[list[StoredEvent]]": ...
+
+    def last_cursor(self) -> int: ...
+
+    def on_events(self, callback: Callable[[int], None]) -> Callable[[], None]: ...
+
+    def ready(self) -> tuple[bool, dict[str, Any]]:
+        """(ready?, {"journal": {...}, "draining": bool, "reason": str}): 503 when not ready."""
+
+    def health(self) -> dict[str, Any]:
+        """{"status": "ok", "nodeId", "version", "uptimeSeconds", "connections": {"1.6J": n, ...}}."""

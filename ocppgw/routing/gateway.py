@@ -1,0 +1,159 @@
+"""The running gateway as its operators see it: `ports.GatewayApi` over links, store, journal and commands."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred
+
+from ocppgw import __version__
+from ocppgw.ocpp.timestamps import rfc3339
+from ocppgw.ports import CommandRecord, Journal, StationRow, Store, StoredEvent
+from ocppgw.routing.commands import Commands
+from ocppgw.routing.links import Clock, Link, Links
+from ocppgw.routing.outbox import Outbox
+
+
+class Gateway:
+    """`topics` maps the kinds of topic to their names."""
+
+    def __init__(
+        self,
+        node_id: str,
+        topics: Mapping[str, str],
+        links: Links,
+        store: Store,
+        journal: Journal,
+        outbox: Outbox,
+        commands: Commands,
+        clock: Clock,
+    ) -> None:
+        self._node_id = node_id
+        self._topics = topics
+        self._links = links
+        self._store = store
+        self._journal = journal
+        self._outbox = outbox
+        self._commands = commands
+        self._clock = clock
+        self._started_at = clock.seconds()
+        self.draining = False
+
+    def stations(self) -> "Deferred[list[dict[str, Any]]]":
+        return self._store.known_stations().addCallback(self._listed)
+
+    def station(self, charge_point_id: str) -> "Deferred[dict[str, Any] | None]":
+        def one(row: StationRow | None) -> dict[str, Any] | None:
+            link = self._links.get(charge_point_id)
+            if row is None and link is None:
+                return None
+            shown = _from_link(link) if row is None and link is not None else _from_row(row, link)
+            return {**shown, **_details(row, link)}
+
+        return self._store.known_station(charge_point_id).addCallback(one)
+
+    def submit(self, request: Mapping[str, Any]) -> "Deferred[CommandRecord]":
+        return self._commands.submit(request)
+
+    def command(self, command_id: str) -> "Deferred[CommandRecord | None]":
+        return self._commands.command(command_id)
+
+    def command_ended(self, command_id: str) -> "Deferred[CommandRecord | None]":
+        return self._commands.ended(command_id)
+
+    def events(self, since: int, limit: int) -> "Deferred[list[StoredEvent]]":
+        return self._journal.read(since, limit).addCallback(self._named)
+
+    def last_cursor(self) -> int:
+        return self._journal.last_cursor()
+
+    def on_events(self, callback: Callable[[int], None]) -> Callable[[], None]:
+        return self._journal.on_durable(callback)
+
+    def ready(self) -> tuple[bool, dict[str, Any]]:
+        status = self._journal.status()
+        reason = "draining" if self.draining else self._outbox.fault or status.reason
+        journal = {_camel(name): value for name, value in msgspec.to_builtins(status).items()}
+        return reason == "", {"ready": reason == "", "reason": reason, "draining": self.draining, "journal": journal}
+
+    def health(self) -> dict[str, Any]:
+        return {
+            "status": "ok",
+            "nodeId": self._node_id,
+            "version": __version__,
+            "uptimeSeconds": int(self._clock.seconds() - self._started_at),
+            "connections": self._links.counts(),
+        }
+
+    def _named(self, events: list[StoredEvent]) -> list[StoredEvent]:
+        return [msgspec.structs.replace(event, topic=self._topics[event.topic]) for event in events]
+
+    def _listed(self, rows: Sequence[StationRow]) -> list[dict[str, Any]]:
+        listed = {row.charge_point_id: _from_row(row, self._links.get(row.charge_point_id)) for row in rows}
+        for link in self._links:
+            listed.setdefault(link.station.charge_point_id, _from_link(link))
+        return [listed[name] for name in sorted(listed)]
+
+
+def _from_row(row: StationRow | None, link: Link | None) -> dict[str, Any]:
+    assert row is not None
+    boot = row.boot if isinstance(row.boot, dict) else {}
+    maker = boot.get("chargingStation", boot)
+    shown = {
+        "chargePointId": row.charge_point_id,
+        "stationId": row.station_id,
+        "tenantId": row.tenant_id,
+        "connected": link is not None,
+        "ocppVersion": row.version,
+        "bootStatus": row.boot_status,
+        "vendor": maker.get("chargePointVendor") or maker.get("vendorName"),
+        "model": maker.get("chargePointModel") or maker.get("model"),
+        "transactions": 0,
+    }
+    return shown if link is None else {**shown, **_from_link(link), "vendor": shown["vendor"], "model": shown["model"]}
+
+
+def _from_link(link: Link) -> dict[str, Any]:
+    state = link.session.state
+    return {
+        "chargePointId": link.station.charge_point_id,
+        "stationId": link.station.station_id,
+        "tenantId": link.station.tenant_id,
+        "connected": True,
+        "ocppVersion": link.version.name,
+        "bootStatus": state.boot_status,
+        "vendor": None,
+        "model": None,
+        "connectedAt": rfc3339(link.connected_at).decode(),
+        "lastSeenAt": rfc3339(link.last_seen_at).decode(),
+        "address": link.address,
+        "transactions": len(_open_transactions(link)),
+    }
+
+
+def _details(row: StationRow | None, link: Link | None) -> dict[str, Any]:
+    details: dict[str, Any] = {"boot": row.boot if row is not None else None, "connectors": {}, "openTransactions": []}
+    if link is None:
+        return {**details, "queuedCommands": 0}
+    return {
+        **details,
+        "connectors": dict(sorted(link.session.state.connectors.items())),
+        "openTransactions": _open_transactions(link),
+        "queuedCommands": link.session.queued_commands,
+        "messagesReceived": link.messages,
+        "messagesSent": link.sent,
+        "badFrames": link.session.bad_frames,
+    }
+
+
+def _open_transactions(link: Link) -> list[dict[str, Any]]:
+    return [
+        {"transactionId": kept.transaction_id, "startedAt": rfc3339(kept.started_at).decode()}
+        for kept in link.session.state.transactions.values()
+        if kept.started_at is not None and kept.ended_at is None
+    ]
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)

@@ -1,0 +1,40 @@
+"""Records on their way to the disk: bounded, watched, and refused loudly when they can't get there.
+
+The policy when the bound is reached or the disk hangs: the newest is refused at once (CALLERROR, or for transaction
+messages a close without answer, so that the charger keeps it), and /ready says so. Nothing is ever dropped silently.
+"""
+
+from ocppgw.metrics import Metrics
+from ocppgw.ocpp.effects import Change, Record
+from ocppgw.ports import Journal, JournalStatus, Waiter
+
+
+class Outbox:
+    """`timeout` is how long (seconds) a record may wait for the disk before new ones are refused."""
+
+    def __init__(self, journal: Journal, metrics: Metrics, max_records: int, max_bytes: int, timeout: float) -> None:
+        self._journal = journal
+        self._metrics = metrics
+        self._max_records = max_records
+        self._max_bytes = max_bytes
+        self._timeout = timeout
+        self.fault = ""  # the operator's sentence while records are refused, else ""
+
+    def publish(self, record: Record, changes: tuple[Change, ...], waiter: Waiter, token: int) -> None:
+        """Make it durable, then `waiter.durable(token)`; `waiter.refused(token, reason)` when that can't be."""
+        journal = self._journal
+        if self.fault or journal.waiting >= self._max_records or journal.waiting_bytes >= self._max_bytes:
+            waiter.refused(token, self.fault or "too many records wait for the disk")
+            self._metrics.note("record-refused")
+            return
+        journal.append(record, changes, waiter, token)
+
+    def check(self) -> JournalStatus:
+        """Called every second: notice a disk that hangs, and its recovery."""
+        status = self._journal.status()
+        if status.oldest_wait_seconds > self._timeout:
+            self.fault = f"the disk has not confirmed a write for {status.oldest_wait_seconds:.0f} s"
+            self._journal.give_up(self.fault)
+        else:
+            self.fault = ""
+        return status
