@@ -2,4 +2,4 @@
 
 from twisted.application.service import ServiceMaker
 
-ocppgw = ServiceMaker("ocppgw", "ocppgw.tap", "OCPP gateway: charging stations to Kafka events and back.", "ocppgw")
+ocppgw = ServiceMaker("ocppgw", "ocppgw.tap", "OCPP gateway: charging stations to events and back.", "ocppgw")

@@ -1,0 +1,1 @@
+The gateway serves charging stations of OCPP 1.6J, 2.0.1 and 2.1 from one process with nothing else installed: every message is validated, journaled on disk and only then answered; backends read the events and send commands over HTTP; `make run`, `make demo` and the `ocppgw` command line get a newcomer going.
