@@ -31,16 +31,18 @@ class StoredEvent(msgspec.Struct, frozen=True):
     value: bytes  # DomainEvent, UTF-8 JSON
 
 
+class Backlog(Protocol):
+    """What is not durable yet. Plain attributes, because they are read for every message."""
+
+    waiting: int  # records
+    waiting_bytes: int
+
+
 class Journal(Protocol):
     """The durable, ordered list of events (embedded: SQLite, group commit, fsync)."""
 
     @property
-    def waiting(self) -> int:
-        """Records that are not durable yet."""
-
-    @property
-    def waiting_bytes(self) -> int:
-        """Their size."""
+    def backlog(self) -> "Backlog": ...
 
     def give_up(self, reason: str) -> None:
         """Refuse all that waits: who sent it has waited long enough. It may still become durable later."""
@@ -140,9 +142,10 @@ class StationRow(msgspec.Struct, frozen=True):
     charge_point_id: str
     station_id: str
     tenant_id: str
-    version: str | None
-    boot_status: str | None
-    boot: Any  # last BootNotification payload or None
+    version: str | None = None
+    boot_status: str | None = None
+    boot: Any = None  # last BootNotification payload
+    open_transactions: dict[str, float] = {}  # id -> started at (seconds)
 
 
 class GatewayApi(Protocol):

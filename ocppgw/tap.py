@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import select
 import sys
 import uuid
 from pathlib import Path
@@ -33,6 +34,7 @@ from ocppgw.errors import AddressInUse, ConfigError, OcppgwError
 from ocppgw.logs import observer
 from ocppgw.metrics import Metrics
 from ocppgw.net.embedded import Database, SqliteJournal, SqliteStore
+from ocppgw.net.fastpoll import FastPoll
 from ocppgw.net.web import build_site
 from ocppgw.net.websocket import SWEEPS_PER_INTERVAL, ChargerFactory, WebSocketRules
 from ocppgw.ocpp.answers import AnswerRules
@@ -164,9 +166,18 @@ class GatewayService(MultiService):
             )
             return Link(session, socket, version, welcome.admitted.subprotocol, around)
 
-        self._chargers = ChargerFactory(_websocket_rules(settings), entrance, open_link, reactor)
+        self._poll = FastPoll(reactor) if settings.websocket.fast_lane and hasattr(select, "epoll") else None
+        self._chargers = ChargerFactory(_websocket_rules(settings), entrance, open_link, reactor, self._poll)
         self._gateway = Gateway(
-            node_id, TOPICS, around.links, self._store, self._journal, self._outbox, self._commands, reactor
+            node_id,
+            TOPICS,
+            around.links,
+            self._store,
+            self._journal,
+            self._outbox,
+            self._commands,
+            reactor,
+            settings.node.service_name,
         )
         metrics.watch(around.links.counts, self._journal.status)
         token = settings.operations.token.get_secret_value() or None
@@ -201,6 +212,8 @@ class GatewayService(MultiService):
         for version in VERSIONS:
             schema_set(version)  # compiled now, not in the first station's handshake
         self._hashing.start()
+        if self._poll is not None:
+            self._poll.start()
         self._database.start()
         for identity in self._identities:
             self._store.put_identity(identity).addErrback(_log_failure, "an identity was not stored")
@@ -236,6 +249,8 @@ class GatewayService(MultiService):
     def _closed(self, _result: Any) -> None:
         self._journal.close()
         self._hashing.stop()
+        if self._poll is not None:
+            self._poll.stop()
 
     # --- inside
 

@@ -1,3 +1,5 @@
+import shutil
+import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,8 +20,9 @@ SECRET = "s3cr3t-operations-token"
 
 class ConfigTestCase(SynchronousTestCase):
     def setUp(self) -> None:
-        self.folder = Path(self.mktemp())
-        self.folder.mkdir()
+        # Not mktemp(): under pytest that is the current directory, and nobody clears it.
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
         self.path = self.folder / "ocppgw.toml"
 
     def write(self, text: str, name: str = "ocppgw.toml") -> Path:
@@ -134,7 +137,7 @@ class Errors(ConfigTestCase):
                     (5, "websocket.backlog"),
                     (7, "logs.level"),
                     (11, "admission.allowed_cidrs.1"),
-                    (None, "operations.token"),
+                    (13, "operations.token"),
                     (None, "admission.flood_log_cooldown_seconds"),
                     (2, ""),
                 ],
@@ -224,8 +227,7 @@ class Errors(ConfigTestCase):
 
     def test_numbers_that_are_none(self) -> None:
         text = "[websocket]\nping_interval_seconds = nan\nhandshake_timeout_seconds = inf\nbacklog = true\n"
-        self.assertEqual([line for line, _ in self.places(self.problems(text))].sort(), [2, 3, 4].sort())
-        self.assertEqual(len(self.problems(text)), 3)
+        self.assertEqual(sorted(problem.line or 0 for problem in self.problems(text)), [2, 3, 4])
 
     def test_values_that_make_no_sense(self) -> None:
         for text in (

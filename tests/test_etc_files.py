@@ -42,7 +42,14 @@ def plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-class ProductionFile(SynchronousTestCase):
+class EtcTestCase(SynchronousTestCase):
+    def folder(self) -> Path:
+        folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, folder)
+        return Path(folder)
+
+
+class ProductionFile(EtcTestCase):
     def uncommented(self) -> str:
         return re.sub(r"(?m)^#(?=[a-z])", "", PRODUCTION.read_text())
 
@@ -58,7 +65,7 @@ class ProductionFile(SynchronousTestCase):
         self.assertEqual(shown, {path: plain(field.default) for path, field in fields()})
 
     def test_every_shown_value_is_accepted(self) -> None:
-        path = Path(self.mktemp())
+        path = self.folder() / "ocppgw.toml"
         path.write_text(self.uncommented())
         report = check(path, {})
         self.assertEqual((report.errors, report.warnings), ([], []))
@@ -111,7 +118,7 @@ class Schema(SynchronousTestCase):
         self.assertEqual([path for path, field in fields() if not field.description], [])
 
 
-class SystemdUnit(SynchronousTestCase):
+class SystemdUnit(EtcTestCase):
     def analyze(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         program = shutil.which("systemd-analyze")
         if program is None:
@@ -122,9 +129,7 @@ class SystemdUnit(SynchronousTestCase):
         )
 
     def unit_with_programs_that_exist(self) -> str:
-        folder = tempfile.mkdtemp()
-        self.addCleanup(shutil.rmtree, folder)
-        copy = Path(folder) / UNIT.name
+        copy = self.folder() / UNIT.name
         text, replaced = re.subn(r"(?m)^(ExecStart(?:Pre)?=)/\S+", rf"\g<1>{shutil.which('true')}", UNIT.read_text())
         self.assertEqual(replaced, 2)
         copy.write_text(text)

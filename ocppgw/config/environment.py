@@ -18,6 +18,7 @@ from ocppgw.config.settings import Section, Settings
 
 _WORDS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 _OWN_PREFIXES = ("OCPP_", "OCPPGW_")
+_OF_THE_CLI = frozenset({"OCPPGW_URL", "OCPPGW_TOKEN", "OCPPGW_SIMULATOR_PASSWORD"})
 
 # Switches that ask for what this version can't give: set to true, they stop the start.
 _REFUSED_WHEN_TRUE = {
@@ -179,7 +180,7 @@ def _noticed(variable: Given) -> Iterator[Problem]:
             yield variable.problem("has no effect: only DataTransfer is open in its content", "set it to DataTransfer")
     elif any(fnmatchcase(name, pattern) for pattern in _WITHOUT_EFFECT):
         yield variable.problem("has no effect in this version", "remove it, or leave it for a later version")
-    elif name.startswith(_OWN_PREFIXES):
+    elif name.startswith(_OWN_PREFIXES) and name not in _OF_THE_CLI:
         yield variable.problem("is not a variable of the gateway", did_you_mean(name, _KNOWN, "remove it"))
 
 

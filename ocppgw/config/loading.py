@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from ocppgw.config.envfile import parse_env
 from ocppgw.config.environment import Given, fields, judge, overrides
@@ -115,7 +116,7 @@ class _Loading:
         try:
             settings = Settings.model_validate(self.data)
         except ValidationError as error:
-            for detail in error.errors():
+            for detail in _innermost(error.errors()):
                 path = tuple(str(part) for part in detail["loc"])
                 message, hint = wording(detail)
                 self.errors.append(self._problem(path, message, hint))
@@ -192,6 +193,12 @@ class _Loading:
             line = error.object.count(b"\n", 0, error.start) + 1
             self.errors.append(Problem(str(path), line, "", "is not UTF-8 text", "save the file as UTF-8"))
         return None
+
+
+def _innermost(details: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Without those about a list that is too short only because its elements are wrong."""
+    around = {detail["loc"][:length] for detail in details for length in range(len(detail["loc"]))}
+    return [detail for detail in details if detail["loc"] not in around]
 
 
 def _syntax_problem(file: str, text: str, error: tomllib.TOMLDecodeError) -> Problem:

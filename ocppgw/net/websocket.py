@@ -16,14 +16,17 @@ from typing import Any, Protocol
 
 import msgspec
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
-from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateOfferAccept
+from autobahn.util import encode_truncate
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
+from twisted.internet.tcp import Server
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from ocppgw.access.admission import HandshakeFacts
 from ocppgw.access.refusals import Reason, Refused
+from ocppgw.net import compression
+from ocppgw.net.fast_lane import text_frame, whole_text_frame, write_now
 from ocppgw.routing.entrance import Entrance, Welcome
 from ocppgw.routing.links import Link
 
@@ -32,7 +35,6 @@ log = Logger(namespace="ocppgw.websocket")
 MAX_REQUEST_BYTES = 16_384  # request line and headers
 MAX_HELD_BYTES = 65_536  # what may follow the request before it is decided
 SWEEPS_PER_INTERVAL = 10  # liveness is looked at ten times a ping interval
-TEXT_FIN = 0x81
 
 
 class WebSocketRules(msgspec.Struct, frozen=True):
@@ -50,53 +52,29 @@ class WebSocketRules(msgspec.Struct, frozen=True):
     no_subprotocol_close: bool = False
 
 
-def whole_text_frame(data: bytes, limit: int) -> bytes | None:
-    """The unmasked payload when `data` is exactly one masked, unfragmented, uncompressed text frame of at most `limit`
-    bytes (RFC 6455 section 5.2); None for everything else."""
-    size = len(data)
-    if size < 6 or data[0] != TEXT_FIN:
-        return None
-    length = data[1] - 0x80  # negative without the mask bit
-    if 0 <= length < 126:
-        start = 6
-    elif length == 126 and size >= 8:
-        length = data[2] << 8 | data[3]
-        if length < 126:  # not the shortest encoding: Autobahn's affair
-            return None
-        start = 8
-    else:
-        return None
-    if size != start + length or length > limit:
-        return None
-    mask = data[start - 4 : start]
-    key = (mask * (length // 4 + 1))[:length]
-    return (int.from_bytes(data[start:], "little") ^ int.from_bytes(key, "little")).to_bytes(length, "little")
+class Poll(Protocol):
+    """What is used of `ocppgw.net.fastpoll.FastPoll`."""
 
-
-def text_frame(text: bytes) -> bytes:
-    """A server's frame: unmasked, unfragmented."""
-    length = len(text)
-    if length < 126:
-        return b"\x81%c%b" % (length, text)
-    if length < 65_536:
-        return b"\x81\x7e%b%b" % (length.to_bytes(2, "big"), text)
-    return b"\x81\x7f%b%b" % (length.to_bytes(8, "big"), text)
+    def adopt(self, transport: Any, received: Callable[[bytes], None]) -> int: ...
+    def pause(self, number: int) -> None: ...
+    def resume(self, number: int) -> None: ...
+    def forget(self, number: int) -> None: ...
 
 
 @implementer(IPushProducer)
 class _Brake:
     """A peer that does not read its answers is not read from either, so that they can't pile up here."""
 
-    __slots__ = ("_transport",)
+    __slots__ = ("_protocol",)
 
-    def __init__(self, transport: Any) -> None:
-        self._transport = transport
+    def __init__(self, protocol: "ChargerProtocol") -> None:
+        self._protocol = protocol
 
     def pauseProducing(self) -> None:
-        self._transport.pauseProducing()
+        self._protocol.brake(on=True)
 
     def resumeProducing(self) -> None:
-        self._transport.resumeProducing()
+        self._protocol.brake(on=False)
 
     def stopProducing(self) -> None:
         """Nothing to stop: the messages come from the peer."""
@@ -109,10 +87,13 @@ class ChargerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
     link: Link | None = None
     seen = 0  # the factory's turn in which the peer last sent anything
     address = ""
+    websocket_extensions: list[compression.Extension]
     _welcome: Welcome | None = None
     _deciding: "Deferred[Any] | None" = None
     _held = b""
     _fast = False
+    _polled = -1  # file descriptor while FastPoll reads for this connection
+    _send_now: Callable[[bytes], int] | None = None
     _close_at_open = False
     _counted = False
 
@@ -124,7 +105,8 @@ class ChargerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         peer = self.transport.getPeer()
         self.address = getattr(peer, "host", "") or "local"
         if factory.half_open >= factory.rules.max_half_open:
-            factory.refused_half_open()
+            factory.entrance.refuse(Reason.TOO_MANY_CONNECTIONS, self.address)
+            self.wasClean = True  # counted and logged by the entrance: nothing for Autobahn to warn about
             self.dropConnection(abort=True)
             return
         self._counted = True
@@ -148,9 +130,11 @@ class ChargerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
             if len(self._held) > MAX_HELD_BYTES:
                 self.dropConnection(abort=True)
             return False
-        if len(self.data) + len(data) > MAX_REQUEST_BYTES and b"\r\n\r\n" not in self.data + data:
-            self._refuse(self.factory.entrance.refuse(Reason.MALFORMED_REQUEST, self.address))
-            return False
+        if len(self.data) + len(data) > MAX_REQUEST_BYTES:
+            end = (self.data + data).find(b"\r\n\r\n")
+            if not 0 <= end <= MAX_REQUEST_BYTES - 4:
+                self._refuse(self.factory.entrance.refuse(Reason.MALFORMED_REQUEST, self.address))
+                return False
         return True
 
     def onConnect(self, request: Any) -> "Deferred[Any]":
@@ -158,6 +142,7 @@ class ChargerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         decided: Deferred[Any] = Deferred()
         self._deciding = decided
         self.transport.pauseProducing()
+        self.websocket_extensions = compression.honourable(self.websocket_extensions)
         facts = HandshakeFacts(self.http_request_uri, tuple(request.protocols), self.address)
         self.factory.entrance.decide(facts, request.headers).addCallback(self._decided)
         return decided
@@ -195,32 +180,62 @@ class ChargerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         head += [f"{name}: {value}" for name, value in refused.headers]
         connection = "upgrade, close" if refused.status == 426 else "close"
         head += [f"Content-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: {connection}"]
-        self.wasClean = True  # decided and answered: nothing for Autobahn to warn about
+        self.wasClean = True  # as in connectionMade
         self.transport.write("\r\n".join(head).encode("ascii") + b"\r\n\r\n" + body)
         self.dropConnection(abort=False)
+
+    def onOpenHandshakeTimeout(self) -> None:
+        """A request that does not end (slow-loris), or a store that does not answer."""
+        self.openHandshakeTimeoutCall = None
+        if self.state == self.STATE_CONNECTING:
+            reason = Reason.MALFORMED_REQUEST if self._deciding is None else Reason.STORE_UNAVAILABLE
+            self._refuse(self.factory.entrance.refuse(reason, self.address))
 
     def onOpen(self) -> None:
         self._uncount()
         rules = self.factory.rules
         if self._close_at_open or self._welcome is None:
-            self.sendClose(1002, "no common subprotocol")
+            self.close(1002, "no common subprotocol")
             return
         compressed = self._perMessageCompress is not None
         self._fast = rules.fast_lane and not compressed
         self.maxMessagePayloadSize = rules.max_inflated_bytes if compressed else rules.max_message_bytes
         self._slim()
-        self.transport.registerProducer(_Brake(self.transport), True)
+        self.transport.registerProducer(_Brake(self), True)
         self.factory.opened(self)
-        self.link = self.factory.open_link(self._welcome, self)
-        self.link.opened()
-        self._welcome = None
+        if self._fast:
+            self._enter_fast_lane()
+        welcome, self._welcome = self._welcome, None
+        try:
+            self.link = self.factory.open_link(welcome, self)
+            self.link.opened()
+        except Exception:  # else Autobahn's Deferred would swallow it, and the charger would wait for ever
+            log.failure("a connection could not be opened", station=welcome.station.charge_point_id)
+            self.close(1011, "internal error")
+
+    def _enter_fast_lane(self) -> None:
+        """Plain TCP only: what TLS has to decrypt comes through Twisted."""
+        poll, transport = self.factory.poll, self.transport
+        if poll is None or type(transport) is not Server or getattr(transport, "TLS", False):
+            return
+        self._polled = poll.adopt(transport, self.dataReceived)
+        if hasattr(transport, "_tempDataBuffer"):
+            self._send_now = transport.getHandle().send
+
+    def brake(self, *, on: bool) -> None:
+        if self._polled >= 0 and self.factory.poll is not None:
+            (self.factory.poll.pause if on else self.factory.poll.resume)(self._polled)
+        elif on:
+            self.transport.pauseProducing()
+        else:
+            self.transport.resumeProducing()
 
     def _slim(self) -> None:
         """Let go of the request: thousands of idle connections would keep it for nothing."""
         self.http_request_data = self.http_response_data = b""
         self.http_headers: dict[str, str] = {}
         self.http_request_params: dict[str, list[str]] = {}
-        self.websocket_extensions = ()
+        self.websocket_extensions = []
 
     # --- messages
 
@@ -234,8 +249,8 @@ class ChargerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
 
     def _text(self, text: bytes) -> None:
         link = self.link
-        if link is None:
-            return
+        if link is None or self.state != self.STATE_OPEN:
+            return  # closing: an answer could not be sent any more, so the charger will send it again
         try:
             link.received(text)
         except Exception:  # a fault of ours must cost this connection at most
@@ -246,26 +261,45 @@ class ChargerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         """(routing.links.Socket)"""
         if self.state != self.STATE_OPEN:
             return
-        if self._fast:
+        if not self._fast:
+            self.sendMessage(text, isBinary=False)
+            return
+        if self._send_now is None:
             self.transport.write(text_frame(text))
         else:
-            self.sendMessage(text, isBinary=False)
+            write_now(self.transport, self._send_now, text_frame(text))
 
     def close(self, code: int, reason: str) -> None:
         """(routing.links.Socket) Send a close frame; the peer has `close_timeout` seconds to answer."""
         if self.state == self.STATE_OPEN:
             self._fast = False
+            self._send_now = None
             # Not sendClose: that allows applications 1000 and 3000 to 4999 only (RFC 6455 section 7.4.2 is wider).
-            self.sendCloseFrame(code=code, reasonUtf8=reason.encode()[:123], isReply=False)
+            self.sendCloseFrame(code=code, reasonUtf8=encode_truncate(reason, 123), isReply=False)
 
     # --- the end
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         link, self.link = self.link, None
-        if link is not None:
-            link.closed(self.localCloseCode or code, self.localCloseReason or reason or "closed by the charger")
+        if link is None:
+            return
+        if self.closedByMe:
+            link.closed(self.localCloseCode, (self.localCloseReason or b"").decode())
+        else:
+            link.closed(code, reason or "closed by the charger")
+
+    def _closeConnection(self, abort: bool = False) -> None:
+        self._leave_poll()
+        super()._closeConnection(abort)
+
+    def _leave_poll(self) -> None:
+        if self._polled >= 0 and self.factory.poll is not None:
+            self.factory.poll.forget(self._polled)
+            self._polled = -1
+            self._send_now = None
 
     def connectionLost(self, reason: Any = None) -> None:
+        self._leave_poll()
         self._uncount()
         self.factory.lost(self)
         super().connectionLost(reason)
@@ -306,8 +340,10 @@ class ChargerFactory(WebSocketServerFactory):  # type: ignore[misc]
         entrance: Entrance,
         open_link: Callable[[Welcome, ChargerProtocol], Link],
         reactor: Any,
+        poll: Poll | None = None,
     ) -> None:
         super().__init__(reactor=reactor)
+        self.poll = poll
         self.rules = rules
         self.entrance = entrance
         self.open_link = open_link
@@ -321,7 +357,8 @@ class ChargerFactory(WebSocketServerFactory):  # type: ignore[misc]
             closeHandshakeTimeout=rules.close_timeout,
             maxFramePayloadSize=rules.max_message_bytes,
             maxMessagePayloadSize=rules.max_message_bytes,
-            perMessageCompressionAccept=_accept_compression if rules.compression else None,
+            perMessageCompressionAccept=compression.accept if rules.compression else None,
+            utf8validateIncoming=False,  # the JSON parser checks it for both lanes, and the session closes with 1007
             autoPingInterval=0,  # liveness is counted here, because it has to see both lanes
             allowNullOrigin=True,
         )
@@ -332,9 +369,6 @@ class ChargerFactory(WebSocketServerFactory):  # type: ignore[misc]
 
     def lost(self, protocol: ChargerProtocol) -> None:
         self._open.discard(protocol)
-
-    def refused_half_open(self) -> None:
-        self.entrance.refuse(Reason.TOO_MANY_CONNECTIONS, "")
 
     def sweep(self) -> None:
         """Called ten times a ping interval."""
@@ -350,15 +384,3 @@ class ChargerFactory(WebSocketServerFactory):  # type: ignore[misc]
     @property
     def open_count(self) -> int:
         return len(self._open)
-
-
-def _accept_compression(offers: list[Any]) -> Any:
-    """permessage-deflate (RFC 7692) without context takeover: a window kept per connection would cost 300 KiB each."""
-    for offer in offers:
-        if isinstance(offer, PerMessageDeflateOffer):
-            return PerMessageDeflateOfferAccept(
-                offer,
-                request_no_context_takeover=offer.accept_no_context_takeover,
-                no_context_takeover=True,
-            )
-    return None

@@ -13,6 +13,7 @@ import msgspec
 
 from ocppgw.ocpp import frames
 from ocppgw.ocpp.effects import CommandResult, Dispatched, Effect, Finished, Late, Note, Requeue, Send, WakeAt
+from ocppgw.ocpp.gate import BootGate
 from ocppgw.ocpp.outcomes import Outcome, outcome_of_error, outcome_of_result
 from ocppgw.ocpp.schemas import SchemaSet
 from ocppgw.ocpp.versions import OcppVersion, normalise_code
@@ -58,15 +59,40 @@ QUEUE_FULL = CommandResult(
 )
 
 
+def _not_accepted(reason: str) -> CommandResult:
+    return CommandResult(Outcome.REJECTED, error_code="NotAccepted", error_description=reason)
+
+
+def _not_json(error: ValueError) -> CommandResult:
+    return CommandResult(Outcome.FAILED, error_code="InvalidPayload", error_description=f"the payload: {error}")
+
+
 class OutboundCalls:
     """CALLs to one charger. Every method returns effects; times are the session's seconds."""
 
-    __slots__ = ("_in_flight", "_late", "_new_id", "_queue", "_queue_limit", "_schemas", "_timeout", "_version")
+    __slots__ = (
+        "_gate",
+        "_in_flight",
+        "_late",
+        "_new_id",
+        "_queue",
+        "_queue_limit",
+        "_schemas",
+        "_timeout",
+        "_version",
+    )
 
     def __init__(
-        self, version: OcppVersion, schemas: SchemaSet, timeout: float, queue_limit: int, new_id: Callable[[], str]
+        self,
+        version: OcppVersion,
+        schemas: SchemaSet,
+        gate: BootGate,
+        timeout: float,
+        queue_limit: int,
+        new_id: Callable[[], str],
     ) -> None:
         self._version = version
+        self._gate = gate
         self._schemas = schemas
         self._timeout = timeout
         self._queue_limit = queue_limit
@@ -79,6 +105,10 @@ class OutboundCalls:
         return len(self._queue or ()) + (self._in_flight is not None)
 
     def submit(self, call: PendingCall, now: float) -> list[Effect]:
+        """Send it, or queue it; refused at once when the boot state forbids it or the queue is full."""
+        forbidden = self._gate.forbids(call.action, call.payload)
+        if forbidden:
+            return [Finished(call.command_id, _not_accepted(forbidden))]
         if self._queue is None:
             self._queue = deque()
         if len(self._queue) >= self._queue_limit:
@@ -120,17 +150,18 @@ class OutboundCalls:
         )
         return self._end(call, ended, late, [], now)
 
-    def malformed(self, message_id: str | None, reason: str, now: float) -> list[Effect]:
-        """A broken answer: it ends our CALL of that id, if there is one."""
+    def malformed(self, message_id: str, reason: str, now: float, *, is_result: bool) -> list[Effect]:
+        """A broken CALLRESULT or CALLERROR: it ends our CALL of that id, if there is one."""
         flying = self._in_flight
-        if message_id is None or flying is None or flying.message_id != message_id:
+        if flying is None or flying.message_id != message_id:
             return []
         self._in_flight = None
+        code = self._version.codes.envelope
         effects: list[Effect] = []
-        if self._version.has_call_result_error:
-            effects.append(Send(frames.call_error(message_id, self._version.codes.envelope, reason, about_result=True)))
+        if is_result and self._version.has_call_result_error:  # never about a CALLERROR
+            effects.append(Send(frames.call_error(message_id, code, reason, about_result=True)))
         ended = CommandResult(
-            Outcome.FAILED, error_code=self._version.codes.envelope, error_description=f"the charger's answer: {reason}"
+            Outcome.FAILED, error_code=code, error_description=f"the charger's answer is not valid: {reason}"
         )
         return self._end(flying.call, ended, False, effects, now)
 
@@ -182,10 +213,20 @@ class OutboundCalls:
             if call.deadline <= now:
                 effects.append(Finished(call.command_id, NOT_SENT))
                 continue
+            forbidden = self._gate.forbids(call.action, call.payload)
+            if forbidden:  # the station has booted since, and was not accepted
+                effects.append(Finished(call.command_id, _not_accepted(forbidden)))
+                continue
             message_id = self._new_id()
+            try:
+                text = frames.call(message_id, call.action, call.payload)
+            except ValueError as error:
+                effects.append(Finished(call.command_id, _not_json(error)))
+                continue
             self._in_flight = _InFlight(message_id, call, min(call.deadline, now + self._timeout))
             effects.append(Dispatched(call.command_id, message_id, call.action, call.payload, now))
-            effects.append(Send(frames.call(message_id, call.action, call.payload)))
+            effects.append(Send(text))
+            self._gate.dispatched(call.action, call.payload, now)
         deadlines = [call.deadline for call in self._queue or ()]
         if self._in_flight is not None:
             deadlines.append(self._in_flight.answer_by)

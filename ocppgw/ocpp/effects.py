@@ -28,6 +28,8 @@ class SaveBoot(Change, frozen=True, tag="boot"):
     """The station's last BootNotification: status given, its payload, and when (seconds since the epoch)."""
 
     charge_point_id: str
+    station_id: str
+    tenant_id: str
     version: str
     status: str
     payload: bytes

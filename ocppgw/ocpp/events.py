@@ -9,7 +9,7 @@ charger, epoch and sequence. Ids have the shape of a UUID version 8 (RFC 9562 se
 """
 
 from collections.abc import Mapping
-from hashlib import blake2b
+from hashlib import sha256
 from typing import Any
 
 from ocppgw.ocpp.effects import Record
@@ -22,12 +22,16 @@ SOURCE = "ocpp-gateway"
 
 def name_based_id(*parts: str | bytes) -> str:
     """A UUID version 8 that follows from `parts` alone."""
-    digest = blake2b(digest_size=16)
+    digest = sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
         digest.update(b"%d:%b" % (len(data), data))
-    text = digest.hexdigest()
-    return f"{text[:8]}-{text[8:12]}-8{text[13:16]}-a{text[17:20]}-{text[20:]}"
+    return _uuid8(digest.hexdigest())
+
+
+def _uuid8(text: str) -> str:
+    """122 bits of a hexadecimal digest, with the version and variant of RFC 9562 section 5.8."""
+    return f"{text[:8]}-{text[8:12]}-8{text[12:15]}-a{text[15:18]}-{text[18:30]}"
 
 
 class EventWriter:
@@ -36,14 +40,14 @@ class EventWriter:
     `sequence` counts the records of this connection from 1.
     """
 
-    __slots__ = ("_charge_point_id", "_close", "_id_prefix", "_identity", "key", "sequence")
+    __slots__ = ("_close", "_content", "_id_prefix", "_identity", "key", "sequence")
 
     def __init__(
         self, charge_point_id: str, station_id: str, tenant_id: str, version: str, node_id: str, epoch: int
     ) -> None:
         self.key = station_id
         self.sequence = 0
-        self._charge_point_id = charge_point_id
+        self._content = sha256(b"content %b " % charge_point_id.encode())  # copied, never updated
         self._id_prefix = name_based_id("connection", charge_point_id, str(epoch))[:24].encode()
         self._identity = b'"stationId":%b,"tenantId":%b,"chargePointId":%b,"ocppVersion":"%b"' % (
             dumps(station_id),
@@ -93,7 +97,10 @@ class EventWriter:
 
     def content_id(self, action: str, payload: bytes) -> str:
         """An eventId that follows from the charger and the message's content alone."""
-        return name_based_id("content", self._charge_point_id, action, payload)
+        digest = self._content.copy()
+        digest.update(action.encode())
+        digest.update(payload)  # starts with "{", so action and payload can't run into each other
+        return _uuid8(digest.hexdigest())
 
     def own(self, event_type: str, now: float, members: Mapping[str, Any]) -> Record:
         """An event of the gateway about the station (StationConnected, StationDisconnected, …)."""

@@ -18,9 +18,10 @@ import orjson
 CALL, CALL_RESULT, CALL_ERROR, CALL_RESULT_ERROR, SEND = 2, 3, 4, 5, 6
 MAX_ID_LENGTH = 36
 MAX_DESCRIPTION_LENGTH = 255
+MAX_LEVELS = 254  # of nesting; what orjson writes
 
 _decode = msgspec.json.Decoder().decode
-_decode_envelope = msgspec.json.Decoder(tuple[int, str, str, msgspec.Raw]).decode
+_decode_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _encode_any = msgspec.json.Encoder().encode
 
 
@@ -54,10 +55,11 @@ class Send(msgspec.Struct, frozen=True):
 class BadFrame(msgspec.Struct, frozen=True):
     """A text that is no frame. `kind` says what may be done about it:
 
-    - `unreadable`: no JSON, no array, or no usable id: 2.x answers with id "-1", 1.6 stays silent
+    - `unreadable`: no JSON, no array, or a CALL without a usable id: 2.x answers with id "-1", 1.6 stays silent
     - `not-utf8`: close 1007 (RFC 6455 section 8.1)
     - `malformed`: a CALL whose id is readable: CALLERROR with that id
-    - `malformed-answer`: a broken 3, 4 or 5: never answered, but it may end our own CALL of that id
+    - `malformed-result`, `malformed-error`: a broken CALLRESULT or CALLERROR: ends our own CALL of that id
+    - `malformed-result-error`, `malformed-send`: a broken 5 or 6: never answered
     - `unknown-type`: any other message type number
     """
 
@@ -65,6 +67,16 @@ class BadFrame(msgspec.Struct, frozen=True):
     reason: str
     message_id: str | None = None
 
+
+_MALFORMED = {
+    CALL: "malformed",
+    CALL_RESULT: "malformed-result",
+    CALL_ERROR: "malformed-error",
+    CALL_RESULT_ERROR: "malformed-result-error",
+    SEND: "malformed-send",
+}
+# Without a usable id only a CALL may be answered: else two peers would answer each other's broken answers for ever.
+_UNIDENTIFIED = {**_MALFORMED, CALL: "unreadable"}
 
 Frame = Call | CallResult | CallError | Send | BadFrame
 
@@ -75,14 +87,13 @@ def parse(text: bytes) -> Frame:
         frame = _decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return _undecodable(text, error)
-    if type(frame) is not list or len(frame) < 2:
-        return BadFrame("unreadable", "not an OCPP-J message array")
-    kind, message_id = frame[0], frame[1]
-    if type(message_id) is not str or not message_id:
-        return BadFrame("unreadable", "the message id is missing or not a string")
-    if kind == CALL and type(kind) is int:
-        return _call(frame, message_id)
-    return _rarer(frame, kind, message_id)
+    if type(frame) is list and len(frame) > 1:
+        kind, message_id = frame[0], frame[1]
+        if type(message_id) is str and message_id:
+            if kind == CALL and type(kind) is int:
+                return _call(frame, message_id)
+            return _rarer(frame, kind, message_id)
+    return _without_id(frame)
 
 
 def _call(frame: list[Any], message_id: str) -> Call | BadFrame:
@@ -115,19 +126,28 @@ def _rarer(frame: list[Any], kind: Any, message_id: str) -> Frame:
             return CallResult(message_id, payload)
         if len(frame) == 3 and payload is None:
             return CallResult(message_id, {})
-        return BadFrame("malformed-answer", "a CALLRESULT is [3, id, {payload}]", message_id)
+        return BadFrame("malformed-result", "a CALLRESULT is [3, id, {payload}]", message_id)
     if kind == SEND:
         sent = _call(frame, message_id)
-        return Send(sent.message_id, sent.action, sent.payload) if type(sent) is Call else sent
+        if type(sent) is Call:
+            return Send(message_id, sent.action, sent.payload)
+        return BadFrame("malformed-send", "a SEND is [6, id, action, {payload}]", message_id)
     return _call_error(frame, kind, message_id)
 
 
 def _call_error(frame: list[Any], kind: int, message_id: str) -> CallError | BadFrame:
     # Details are often left out by chargers; without them the code still tells how the command ended.
     if len(frame) not in (4, 5) or type(frame[2]) is not str or type(frame[3]) is not str:
-        return BadFrame("malformed-answer", "a CALLERROR is [4, id, code, description, {details}]", message_id)
+        return BadFrame(_MALFORMED[kind], f"it has to be [{kind}, id, code, description, {{details}}]", message_id)
     details = frame[4] if len(frame) == 5 else {}
     return CallError(message_id, frame[2], frame[3], details, kind == CALL_RESULT_ERROR)
+
+
+def _without_id(frame: Any) -> BadFrame:
+    if type(frame) is not list or not frame:
+        return BadFrame("unreadable", "not an OCPP-J message array")
+    reason = "the message id is missing or not a string"
+    return BadFrame(_UNIDENTIFIED.get(frame[0], "unreadable") if type(frame[0]) is int else "unreadable", reason)
 
 
 def _undecodable(text: bytes, error: Exception) -> BadFrame:
@@ -137,24 +157,34 @@ def _undecodable(text: bytes, error: Exception) -> BadFrame:
         return BadFrame("not-utf8", "the text message is not UTF-8")
     if isinstance(error, RecursionError):
         return BadFrame("unreadable", "nested too deeply")
-    try:  # a number out of range spoils the payload, not the envelope: then the charger can be told
-        kind, message_id, _, _ = _decode_envelope(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    try:  # a number out of range spoils the payload, not the envelope
+        kind, message_id = map(_decode, _decode_elements(text)[:2])
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return BadFrame("unreadable", "not JSON")
-    if kind != CALL or not message_id:
-        return BadFrame("unreadable", "not JSON")
-    return BadFrame("malformed", "the payload is not JSON, or has a number out of range", message_id)
+    if type(message_id) is not str or not message_id:
+        return _without_id([kind])
+    fault = _MALFORMED.get(kind, "unknown-type") if type(kind) is int else "unknown-type"
+    return BadFrame(fault, "a number is out of range", message_id)
 
 
 def dumps(value: Any) -> bytes:
-    """Compact UTF-8 JSON. Raises ValueError when nested too deeply to be encoded."""
+    """Compact UTF-8 JSON. Raises ValueError for more than 254 levels, so that what is stored can be read by anybody."""
     try:
         return orjson.dumps(value)
-    except TypeError:  # an integer beyond 64 bits, or more than 254 levels: the slower encoder knows both
-        try:
-            return _encode_any(value)
-        except RecursionError as error:
-            raise ValueError("nested too deeply") from error
+    except TypeError:  # too deep, or an integer beyond 64 bits, which the slower encoder knows
+        if _deeper_than(MAX_LEVELS, value):
+            raise ValueError(f"nested too deeply, at most {MAX_LEVELS} levels are allowed") from None
+        return _encode_any(value)
+
+
+def _deeper_than(levels: int, value: Any) -> bool:
+    layer = [value]
+    for _ in range(levels + 1):
+        containers = [one for one in layer if type(one) in (dict, list)]
+        if not containers:
+            return False
+        layer = [child for one in containers for child in (one.values() if type(one) is dict else one)]
+    return True
 
 
 def call(message_id: str, action: str, payload: Any) -> bytes:

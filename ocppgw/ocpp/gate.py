@@ -57,7 +57,9 @@ class BootGate:
         return "" if boots and self._trigger_when_rejected else "the charger's boot was rejected"
 
     def dispatched(self, action: str, payload: Mapping[str, Any], now: float) -> None:
-        """A CALL went out: remember what it entitles the charger to send."""
+        """A CALL went out: remember what it entitles a charger to send that is not accepted yet."""
+        if self._state.boot_status == "Accepted":
+            return
         version = self._version
         self._triggered = self._triggered or action in version.trigger_actions
         replies: Iterable[str] = ()

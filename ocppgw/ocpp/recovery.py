@@ -7,10 +7,12 @@ and from there it is known again: answered, not recorded twice.
 from collections.abc import Mapping
 from typing import Any
 
-from ocppgw.ocpp.frames import dumps
+from ocppgw.ocpp import answers
+from ocppgw.ocpp.frames import Call, call_result, dumps
+from ocppgw.ocpp.rules import SessionRules, StationFacts
 from ocppgw.ocpp.state import Answered, StationState, Transaction
-
-_ENDS = {"StopTransaction"}
+from ocppgw.ocpp.transactions import TRANSACTION_RULES
+from ocppgw.ocpp.versions import OcppVersion
 
 
 def recover(state: StationState, event: Mapping[str, Any], at: float) -> None:
@@ -26,3 +28,24 @@ def recover(state: StationState, event: Mapping[str, Any], at: float) -> None:
         transaction = state.transactions.get(name) or Transaction(name)
         transaction.remember(payload["seqNo"], event["eventId"])
         state.remember_transaction(transaction)
+
+
+def answer_again(
+    version: OcppVersion, call: Call, rules: SessionRules, state: StationState, station: StationFacts, now: float
+) -> bytes:
+    """The frame that answers a CALL recorded before the restart.
+
+    Empty for messages that start, end or belong to a transaction: their own rules know them again. 1.6 MeterValues
+    have no such rule, and always one answer.
+    """
+    action = call.action
+    if action == "MeterValues":
+        payload = answers.EMPTY
+    elif action in TRANSACTION_RULES[version.name]:
+        return b""
+    elif action == "BootNotification":
+        status = state.boot_status or station.boot_status or rules.boot_status
+        payload = answers.boot(rules.answers, status, now)
+    else:
+        payload = answers.answer(version, action, rules.answers, call.payload, now)
+    return call_result(dumps(call.message_id), payload)

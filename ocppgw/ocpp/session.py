@@ -5,7 +5,7 @@
     call(pending, now)      a command for the charger      tick(now)             a WakeAt fell due
     opened(now) / lost(now) the connection's ends
 
-The order of things for a CALL: action known and in the right direction, boot gate, repeated id, schema, then the event
+The order of things for a CALL: action known and in the right direction, boot gate, schema, repeated id, then the event
 is published, and only when it is durable the answer goes out. CALLs are served one at a time, in order; a charger that
 pipelines waits in a bounded queue. Transaction messages are never refused for the state they meet (OCPP 1.6 section
 4.7 to 4.10, errata 3.18; 2.x J02.FR.19): a station must not throw billing data away.
@@ -17,17 +17,15 @@ from typing import Any
 
 import msgspec
 
-from ocppgw.ocpp import answers, frames
-from ocppgw.ocpp.answers import AnswerRules
+from ocppgw.ocpp import answers, frames, signed
+from ocppgw.ocpp.badframes import BadFrames
 from ocppgw.ocpp.calls import OutboundCalls, PendingCall
+from ocppgw.ocpp.connectors import connector_id, remember_status
 from ocppgw.ocpp.effects import (
     Ask,
     Change,
     Close,
-    CommandResult,
-    Dispatched,
     Effect,
-    Finished,
     Note,
     Publish,
     SaveBoot,
@@ -35,38 +33,17 @@ from ocppgw.ocpp.effects import (
 )
 from ocppgw.ocpp.events import EventWriter
 from ocppgw.ocpp.gate import BootGate
-from ocppgw.ocpp.outcomes import Outcome
+from ocppgw.ocpp.inbound import enqueue
+from ocppgw.ocpp.recovery import answer_again
+from ocppgw.ocpp.rules import SessionRules, StationFacts
 from ocppgw.ocpp.schemas import schema_set
 from ocppgw.ocpp.state import Answered, StationState, TransactionFound
 from ocppgw.ocpp.transactions import TRANSACTION_RULES, Decision, Repeat, Unresolved
 from ocppgw.ocpp.versions import ActionSpec, Direction, OcppVersion
 
+__all__ = ["Session", "SessionRules", "StationFacts"]
+
 FAILED_INTERNALLY = "the gateway could not store the message; please send it again"
-
-
-class SessionRules(msgspec.Struct, frozen=True):
-    """What every session of this gateway follows; times in seconds."""
-
-    answers: AnswerRules = AnswerRules()
-    boot_status: str = "Accepted"
-    assume_accepted: bool = False
-    trigger_boot_when_rejected: bool = False
-    unknown_type_error: bool = False
-    call_timeout: float = 30.0
-    commands_per_station: int = 20
-    pending_messages: int = 100
-    replay_seconds: float = 300.0
-    bad_frames: int = 20
-    bad_frames_seconds: float = 60.0
-
-
-class StationFacts(msgspec.Struct, frozen=True):
-    """Who the station is, from its identity."""
-
-    charge_point_id: str
-    station_id: str
-    tenant_id: str
-    boot_status: str | None = None  # None: as SessionRules says
 
 
 class _Serving(msgspec.Struct):
@@ -76,6 +53,7 @@ class _Serving(msgspec.Struct):
     spec: ActionSpec
     token: int
     received_at: float
+    payload: bytes = b""  # the call's payload, encoded anew
     digest: int = 0
     text: bytes = b""
     then: Callable[[], None] | None = None  # what changes in the station's state when the record is durable
@@ -89,8 +67,7 @@ def _uncounted(_version: str, _action: str) -> None:
 class Session:
     __slots__ = (
         "_actions",
-        "_bad_count",
-        "_bad_since",
+        "_bad",
         "_calls",
         "_count",
         "_events",
@@ -103,7 +80,6 @@ class Session:
         "_token",
         "_transactions",
         "_version",
-        "bad_frames",
         "latency",
         "state",
         "station",
@@ -129,17 +105,17 @@ class Session:
         self._events = EventWriter(
             station.charge_point_id, station.station_id, station.tenant_id, version.name, node_id, epoch
         )
-        self._calls = OutboundCalls(version, schemas, rules.call_timeout, rules.commands_per_station, new_id)
         self._gate = BootGate(version, state, rules.assume_accepted, rules.trigger_boot_when_rejected)
+        self._calls = OutboundCalls(
+            version, schemas, self._gate, rules.call_timeout, rules.commands_per_station, new_id
+        )
         self._transactions = TRANSACTION_RULES[version.name]
         self._serving: _Serving | None = None
         self._inbound: deque[frames.Call] | None = None
         self._count = count
         self._token = 0
         self._lost = False
-        self._bad_count = 0
-        self._bad_since = 0.0
-        self.bad_frames = 0
+        self._bad = BadFrames(version, rules)
         self.latency = 0.0  # seconds from the last answered CALL's arrival to its answer
         self.state = state
         self.station = station
@@ -165,17 +141,21 @@ class Session:
         if type(frame) is frames.Call:
             if self._serving is None:
                 return self._serve(frame, now)
-            return self._enqueue(frame)
+            if self._inbound is None:
+                self._inbound = deque()
+            return enqueue(self._inbound, self._serving.call, frame, self._rules.pending_messages)
         if type(frame) is frames.CallResult:
-            return self._noticing_triggers(self._calls.result(frame, now), now)
+            return self._calls.result(frame, now)
         if type(frame) is frames.CallError:
             if frame.about_result:
-                return [Note("our-answer-not-understood" if self._version.has_call_result_error else "unknown-type")]
-            return self._noticing_triggers(self._calls.error(frame, now), now)
+                if not self._version.has_call_result_error:
+                    return self._bad.unknown_type(frame.message_id)
+                return [Note("our-answer-not-understood")]
+            return self._calls.error(frame, now)
         if type(frame) is frames.Send:
             return self._send(frame, now)
         assert type(frame) is frames.BadFrame
-        return self._bad(frame, now)
+        return self._not_a_frame(frame, now)
 
     def receive_binary(self) -> list[Effect]:
         return [Note("binary"), Close(1003, "OCPP-J is text")]
@@ -223,20 +203,21 @@ class Session:
         if self._lost:  # nothing was recorded yet: the charger will send it again
             self._serving = None
             return []
-        return self._transaction(serving, now, found)
+        effects = self._transaction(serving, now, found)
+        return effects if self._serving is not None else [*effects, *self._serve_waiting(now)]
 
     # --- what comes from the backend
 
     def call(self, pending: PendingCall, now: float) -> list[Effect]:
         """Send a command's CALL, or queue it; refused at once when the boot state forbids it."""
-        forbidden = self._gate.forbids(pending.action, pending.payload)
-        if forbidden:
-            ended = CommandResult(Outcome.REJECTED, error_code="NotAccepted", error_description=forbidden)
-            return [Finished(pending.command_id, ended)]
-        return self._noticing_triggers(self._calls.submit(pending, now), now)
+        return self._calls.submit(pending, now)
 
     def tick(self, now: float) -> list[Effect]:
-        return self._noticing_triggers(self._calls.tick(now), now)
+        return self._calls.tick(now)
+
+    @property
+    def bad_frames(self) -> int:
+        return self._bad.count
 
     @property
     def queued_commands(self) -> int:
@@ -250,7 +231,7 @@ class Session:
         codes = self._version.codes
         spec = self._actions.get(action)
         if spec is None:
-            return self._error(call, codes.not_implemented, "this OCPP version has no such action")
+            return self._unheard_of(call, now)
         if spec.direction is Direction.DOWN or spec.is_send:
             return self._error(call, codes.not_supported, f"{action} is not for a charging station to call")
         if not self._gate.lets_in(spec, call.payload, now):
@@ -265,26 +246,37 @@ class Session:
         digest = hash((action, payload))
         replay = self.state.recent.get(call.message_id)
         if replay is not None and replay.digest == digest and now - replay.at <= self._rules.replay_seconds:
-            text = replay.text or self._answer_again(call, now)
+            # Recorded before a restart: the text is not known any more.
+            text = replay.text or answer_again(self._version, call, self._rules, self.state, self.station, now)
             if text:
                 return [Note("replayed"), Send(text)]
         self._token += 1
-        serving = _Serving(call, spec, self._token, now, digest)
+        serving = _Serving(call, spec, self._token, now, payload, digest)
         self._serving = serving
         if action in self._transactions:
-            return self._transaction(serving, now, None, payload)
+            return self._transaction(serving, now, None)
         if action == "BootNotification":
-            return self._boot(serving, payload, now)
+            return self._boot(serving, now)
         if action == "StatusNotification":
-            self._connector_status(call.payload)
+            remember_status(self.state, call.payload)
         answer = answers.answer(self._version, action, self._rules.answers, call.payload, now)
-        return [self._publish(serving, spec.event_type, payload, answer, now)]
+        return [self._publish(serving, spec.event_type, answer, now)]
+
+    def _unheard_of(self, call: frames.Call, now: float) -> list[Effect]:
+        codes = self._version.codes
+        if not self._version.has_signed or not call.action.endswith(signed.SUFFIX):
+            return self._error(call, codes.not_implemented, "this OCPP version has no such action")
+        unpacked = signed.unpack(call)
+        if unpacked is None:
+            return self._error(call, codes.formation, "the payload is no JWS with a JSON object in it")
+        if unpacked.action not in self._actions:  # and no wrapper in a wrapper
+            return self._error(call, codes.not_implemented, "this OCPP version has no such action")
+        return self._serve(unpacked, now)
 
     def _publish(
         self,
         serving: _Serving,
         event_type: str,
-        payload: bytes,
         answer: bytes,
         now: float,
         *,
@@ -300,15 +292,16 @@ class Session:
             event_type,
             now,
             call.action,
-            payload,
+            serving.payload,
             message_id,
-            connector_id=_connector_id(call.payload),
+            connector_id=connector_id(call.payload),
             extra=extra,
             event_id=event_id,
         )
         return Publish(record, serving.token, changes)
 
-    def _boot(self, serving: _Serving, payload: bytes, now: float) -> list[Effect]:
+    def _boot(self, serving: _Serving, now: float) -> list[Effect]:
+        payload = serving.payload
         status = self.station.boot_status or self._rules.boot_status
         state = self.state
 
@@ -317,27 +310,24 @@ class Session:
             state.boot = payload
 
         serving.then = then
-        change = SaveBoot(self.station.charge_point_id, self._version.name, status, payload, now)
+        who = self.station
+        change = SaveBoot(who.charge_point_id, who.station_id, who.tenant_id, self._version.name, status, payload, now)
         answer = answers.boot(self._rules.answers, status, now)
         extra = b',"status":"%b"' % status.encode()
-        event = self._publish(serving, serving.spec.event_type, payload, answer, now, extra=extra, changes=(change,))
-        return [event]
+        return [self._publish(serving, serving.spec.event_type, answer, now, extra=extra, changes=(change,))]
 
-    def _transaction(
-        self, serving: _Serving, now: float, found: TransactionFound | None, payload: bytes | None = None
-    ) -> list[Effect]:
+    def _transaction(self, serving: _Serving, now: float, found: TransactionFound | None) -> list[Effect]:
         """StartTransaction, StopTransaction, MeterValues (1.6) or TransactionEvent: see `ocppgw.ocpp.transactions`."""
         call = serving.call
-        text = payload if payload is not None else frames.dumps(call.payload)
-        content_id = self._events.content_id(call.action, text)
         rule = self._transactions[call.action]
-        decision = rule(self.state, self._rules.answers, call.payload, content_id, found, now)
+        content_id = self._events.content_id(call.action, serving.payload) if rule.by_content else ""
+        decision = rule.decide(self.state, self._rules.answers, call.payload, content_id, found, now)
         if type(decision) is Unresolved:
             return [Ask(serving.token, self.station.charge_point_id, decision.key, decision.transaction_id)]
         if type(decision) is Repeat:  # recorded before: the same answer, no second event
             self._serving = None
             answer = frames.call_result(frames.dumps(call.message_id), decision.answer)
-            return [Note("repeated-transaction"), Send(answer), *self._serve_waiting(now)]
+            return [Note("repeated-transaction"), Send(answer)]
         assert type(decision) is Decision
         serving.then = decision.then
         change = decision.change(self.station.charge_point_id, self._version.name)
@@ -345,11 +335,10 @@ class Session:
             self._publish(
                 serving,
                 decision.event_type,
-                text,
                 decision.answer,
                 now,
                 extra=decision.extra,
-                event_id=content_id if decision.by_content else None,
+                event_id=content_id or None,
                 changes=() if change is None else (change,),
             )
         ]
@@ -379,34 +368,8 @@ class Session:
         )
         return [Note("invalid-transaction-message"), Publish(record, serving.token)]
 
-    def _answer_again(self, call: frames.Call, now: float) -> bytes:
-        """The answer to a CALL that was recorded before the gateway was restarted; empty for transaction messages,
-        whose own rules know them again."""
-        if call.action in self._transactions:
-            return b""
-        if call.action == "BootNotification":
-            answer = answers.boot(self._rules.answers, self.state.boot_status or self._rules.boot_status, now)
-        else:
-            answer = answers.answer(self._version, call.action, self._rules.answers, call.payload, now)
-        return frames.call_result(frames.dumps(call.message_id), answer)
-
     def _error(self, call: frames.Call, code: str, description: str) -> list[Effect]:
         return [Note("call-error", code), Send(frames.call_error(call.message_id, code, description))]
-
-    # --- a charger that pipelines
-
-    def _enqueue(self, call: frames.Call) -> list[Effect]:
-        serving = self._serving
-        assert serving is not None
-        if self._inbound is None:
-            self._inbound = deque()
-        for other in (serving.call, *self._inbound):
-            if other.message_id == call.message_id and other == call:
-                return [Note("repeated-in-flight")]  # one execution, one answer
-        if len(self._inbound) >= self._rules.pending_messages:
-            return [Close(1013, "too many CALLs without waiting for an answer")]
-        self._inbound.append(call)
-        return [Note("pipelined")]
 
     def _serve_waiting(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
@@ -418,65 +381,24 @@ class Session:
 
     def _send(self, sent: frames.Send, now: float) -> list[Effect]:
         """2.1 SEND: an event when it is valid, and nothing is ever sent back (part 4, N15.FR.02)."""
-        spec = self._actions.get(sent.action) if self._version.has_send else None
         if not self._version.has_send:
-            return self._bad(frames.BadFrame("unknown-type", "unknown message type number", sent.message_id), 0.0)
+            return self._bad.unknown_type(sent.message_id)
+        self._count(self._version.name, sent.action)
+        spec = self._actions.get(sent.action)
         if spec is None or not spec.is_send or not self._gate.lets_in(spec, sent.payload, now):
             return [Note("send-refused", sent.action[:50])]
+        try:
+            payload = frames.dumps(sent.payload)
+        except ValueError:
+            return [Note("send-invalid", sent.action)]
         if not self._requests[sent.action].is_valid(sent.payload):
             return [Note("send-invalid", sent.action)]
-        record = self._events.call(
-            spec.topic, spec.event_type, now, sent.action, frames.dumps(sent.payload), frames.dumps(sent.message_id)
-        )
-        return [Publish(record, 0)]
+        message_id = frames.dumps(sent.message_id)
+        return [Publish(self._events.call(spec.topic, spec.event_type, now, sent.action, payload, message_id), 0)]
 
-    def _bad(self, bad: frames.BadFrame, now: float) -> list[Effect]:
-        note = Note("bad-frame", bad.kind)
-        self.bad_frames += 1
-        if bad.kind == "not-utf8":
-            return [note, Close(1007, "a text message has to be UTF-8")]
-        if bad.kind == "unknown-type":
-            return [note, *self._unknown_type(bad)]
-        effects: list[Effect] = [note]
-        if bad.kind == "malformed-answer":
-            effects += self._noticing_triggers(self._calls.malformed(bad.message_id, bad.reason, now), now)
-        elif bad.kind == "malformed" and bad.message_id is not None:
-            effects.append(Send(frames.call_error(bad.message_id, self._version.codes.envelope, bad.reason)))
-        elif self._version.answers_unreadable:
-            effects.append(Send(frames.call_error("-1", self._version.codes.envelope, bad.reason)))
-        if now - self._bad_since > self._rules.bad_frames_seconds:
-            self._bad_since, self._bad_count = now, 0
-        self._bad_count += 1
-        if self._bad_count >= self._rules.bad_frames:
-            effects.append(Close(1002, "too many frames that are not OCPP-J"))
+    def _not_a_frame(self, bad: frames.BadFrame, now: float) -> list[Effect]:
+        effects = self._bad.received(bad, now)
+        if bad.kind in ("malformed-result", "malformed-error") and bad.message_id is not None:
+            is_result = bad.kind == "malformed-result"
+            effects += self._calls.malformed(bad.message_id, bad.reason, now, is_result=is_result)
         return effects
-
-    def _unknown_type(self, bad: frames.BadFrame) -> list[Effect]:
-        """Ignored (1.6J section 4.1.3); on 2.0.1 its own CALLERROR where the operator wants section 4.4's reading."""
-        if self._rules.unknown_type_error and self._version.answers_unreadable and not self._version.has_send:
-            return [Send(frames.call_error(bad.message_id or "-1", "MessageTypeNotSupported", bad.reason))]
-        return []
-
-    def _noticing_triggers(self, effects: list[Effect], now: float) -> list[Effect]:
-        """What was just sent may entitle the charger to send more while it is Pending."""
-        if self.state.boot_status != "Accepted":
-            for effect in effects:
-                if type(effect) is Dispatched:
-                    self._gate.dispatched(effect.action, effect.payload, now)
-        return effects
-
-    def _connector_status(self, payload: Mapping[str, Any]) -> None:
-        evse = payload.get("evseId")
-        name = str(payload["connectorId"]) if evse is None else f"{evse}.{payload['connectorId']}"
-        connectors = self.state.connectors
-        if name in connectors or len(connectors) < 64:
-            connectors[name] = payload.get("status") or payload["connectorStatus"]
-
-
-def _connector_id(payload: Mapping[str, Any]) -> int | None:
-    connector = payload.get("connectorId")
-    if connector is None:
-        evse = payload.get("evse")
-        if type(evse) is dict:
-            connector = evse.get("connectorId")
-    return connector if type(connector) is int else None

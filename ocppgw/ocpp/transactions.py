@@ -39,17 +39,13 @@ class Repeat(msgspec.Struct, frozen=True):
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """Record it under `event_type`, answer it. `saved` is the transaction's row to be stored with it, if any.
-
-    `by_content`: its eventId follows from its content, so that a consumer can drop a repeat that slips through.
-    """
+    """Record it under `event_type`, answer it. `saved` is the transaction's row to be stored with it, if any."""
 
     event_type: str
     answer: bytes
     extra: bytes
     then: Callable[[], None] | None = None
     saved: Transaction | None = None
-    by_content: bool = True
 
     def change(self, charge_point_id: str, version: str) -> SaveTransaction | None:
         saved = self.saved
@@ -66,7 +62,7 @@ class Decision(msgspec.Struct, frozen=True):
         )
 
 
-Rule = Callable[
+Decide = Callable[
     [StationState, AnswerRules, Mapping[str, Any], str, TransactionFound | None, float], Decision | Repeat | Unresolved
 ]
 
@@ -139,7 +135,7 @@ def _meter_values_16(
 ) -> Decision | Unresolved:
     number = payload.get("transactionId")
     if number is None:
-        return Decision("MeterValuesReceived", EMPTY, b"", by_content=False)
+        return Decision("MeterValuesReceived", EMPTY, b"")
     name = str(number)
     known = state.transactions.get(name)
     if known is None and found is None:
@@ -154,7 +150,7 @@ def _meter_values_16(
 
         known = looked_up
     orphaned = known is None or known.started_at is None
-    return Decision("MeterValuesReceived", EMPTY, _flags(b"%d" % number, orphaned), then=then, by_content=False)
+    return Decision("MeterValuesReceived", EMPTY, _flags(b"%d" % number, orphaned), then=then)
 
 
 _EVENT_TYPES = {"Started": "SessionStarted", "Updated": "SessionEvent", "Ended": "SessionStopped"}
@@ -228,9 +224,20 @@ def _flags(transaction_id: bytes, orphaned: bool, again: bool = False) -> bytes:
     )
 
 
-_2X: Mapping[str, Rule] = {"TransactionEvent": _transaction_event}
+class Rule(msgspec.Struct, frozen=True):
+    """`by_content`: the eventId follows from the content, so that a consumer can drop a repeat that slips through."""
+
+    decide: Decide
+    by_content: bool = True
+
+
+_2X: Mapping[str, Rule] = {"TransactionEvent": Rule(_transaction_event)}
 TRANSACTION_RULES: Mapping[str, Mapping[str, Rule]] = {
-    V16.name: {"StartTransaction": _start_16, "StopTransaction": _stop_16, "MeterValues": _meter_values_16},
+    V16.name: {
+        "StartTransaction": Rule(_start_16),
+        "StopTransaction": Rule(_stop_16),
+        "MeterValues": Rule(_meter_values_16, by_content=False),
+    },
     V201.name: _2X,
     V21.name: _2X,
 }

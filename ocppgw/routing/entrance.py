@@ -16,6 +16,7 @@ from ocppgw.access.authenticate import Authenticated, Check, Denied, dummy_check
 from ocppgw.access.identity import Identity, dev_identity, parse_identity
 from ocppgw.access.limits import LogCooldown, SwapDamper
 from ocppgw.access.refusals import Reason, Refused
+from ocppgw.errors import OcppgwError
 from ocppgw.metrics import Metrics
 from ocppgw.ocpp.session import StationFacts
 from ocppgw.ocpp.state import StationState
@@ -157,9 +158,10 @@ class Entrance:
         return self._store.claim(station.charge_point_id).addCallback(claimed)
 
     def _store_failed(self, failure: Any) -> Refused:
-        log.error("a handshake failed: {reason}", reason=failure.getErrorMessage())
         self._metrics.note("handshake-fault")
-        return Refused(Reason.STORE_UNAVAILABLE)
+        if failure.check(OcppgwError) is None:
+            log.failure("a fault of the gateway itself", failure=failure)
+        return Refused(Reason.STORE_UNAVAILABLE, failure.getErrorMessage())
 
     def _report(self, decision: Welcome | Refused, facts: HandshakeFacts) -> Welcome | Refused:
         self._admitting -= 1
@@ -187,7 +189,7 @@ class Entrance:
             status=refused.status,
             text=refused.text,
             detail=refused.detail,
-            path=path[:200],
+            path=path.partition("?")[0][:200],  # a query may hold a token
             remedy=refused.reason.remedy,
             left_out=left_out,
         )

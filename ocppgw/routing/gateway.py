@@ -27,8 +27,10 @@ class Gateway:
         outbox: Outbox,
         commands: Commands,
         clock: Clock,
+        service_name: str = "ocppgw",
     ) -> None:
         self._node_id = node_id
+        self._service_name = service_name
         self._topics = topics
         self._links = links
         self._store = store
@@ -79,6 +81,7 @@ class Gateway:
     def health(self) -> dict[str, Any]:
         return {
             "status": "ok",
+            "service": self._service_name,
             "nodeId": self._node_id,
             "version": __version__,
             "uptimeSeconds": int(self._clock.seconds() - self._started_at),
@@ -108,7 +111,7 @@ def _from_row(row: StationRow | None, link: Link | None) -> dict[str, Any]:
         "bootStatus": row.boot_status,
         "vendor": maker.get("chargePointVendor") or maker.get("vendorName"),
         "model": maker.get("chargePointModel") or maker.get("model"),
-        "transactions": 0,
+        "transactions": len(row.open_transactions),
     }
     return shown if link is None else {**shown, **_from_link(link), "vendor": shown["vendor"], "model": shown["model"]}
 
@@ -127,18 +130,21 @@ def _from_link(link: Link) -> dict[str, Any]:
         "connectedAt": rfc3339(link.connected_at).decode(),
         "lastSeenAt": rfc3339(link.last_seen_at).decode(),
         "address": link.address,
-        "transactions": len(_open_transactions(link)),
+        "transactions": len(_open_transactions(None, link)),
     }
 
 
 def _details(row: StationRow | None, link: Link | None) -> dict[str, Any]:
-    details: dict[str, Any] = {"boot": row.boot if row is not None else None, "connectors": {}, "openTransactions": []}
+    details: dict[str, Any] = {
+        "boot": row.boot if row is not None else None,
+        "connectors": {},
+        "openTransactions": _open_transactions(row, link),
+    }
     if link is None:
         return {**details, "queuedCommands": 0}
     return {
         **details,
         "connectors": dict(sorted(link.session.state.connectors.items())),
-        "openTransactions": _open_transactions(link),
         "queuedCommands": link.session.queued_commands,
         "messagesReceived": link.messages,
         "messagesSent": link.sent,
@@ -146,12 +152,16 @@ def _details(row: StationRow | None, link: Link | None) -> dict[str, Any]:
     }
 
 
-def _open_transactions(link: Link) -> list[dict[str, Any]]:
-    return [
-        {"transactionId": kept.transaction_id, "startedAt": rfc3339(kept.started_at).decode()}
-        for kept in link.session.state.transactions.values()
-        if kept.started_at is not None and kept.ended_at is None
-    ]
+def _open_transactions(row: StationRow | None, link: Link | None) -> list[dict[str, Any]]:
+    """Those in memory of a connected station, else those stored."""
+    running = dict(row.open_transactions) if row is not None else {}
+    if link is not None:
+        running = {
+            kept.transaction_id: kept.started_at
+            for kept in link.session.state.transactions.values()
+            if kept.started_at is not None and kept.ended_at is None
+        }
+    return [{"transactionId": name, "startedAt": rfc3339(at).decode()} for name, at in running.items()]
 
 
 def _camel(name: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from ocppgw.metrics import Metrics
 from ocppgw.ocpp.calls import PendingCall
@@ -123,6 +124,8 @@ class Link:
     # --- from the WebSocket
 
     def received(self, text: bytes) -> None:
+        if self._socket is None:
+            return  # displaced: this session's state is no longer the station's
         self.messages += 1
         now = self.last_seen_at = self._around.clock.seconds()
         self._perform(self._session.receive(text, now))
@@ -146,14 +149,20 @@ class Link:
 
     def durable(self, token: int) -> None:
         session = self._session
-        effects = session.durable(token, self._around.clock.seconds())
-        if effects:
-            self._around.metrics.answered(session.latency)
-            self._perform(effects)
+        try:
+            effects = session.durable(token, self._around.clock.seconds())
+            if effects:
+                self._around.metrics.answered(session.latency)
+                self._perform(effects)
+        except Exception:  # the journal tells many links in a row: a fault costs this one only
+            self._broken(Failure())
 
     def refused(self, token: int, reason: str) -> None:
         log.warn("not stored: {reason}", reason=reason, station=self.station.charge_point_id)
-        self._perform(self._session.refused(token, self._around.clock.seconds()))
+        try:
+            self._perform(self._session.refused(token, self._around.clock.seconds()))
+        except Exception:
+            self._broken(Failure())
 
     # --- from routing
 

@@ -14,6 +14,7 @@ class Outbox:
 
     def __init__(self, journal: Journal, metrics: Metrics, max_records: int, max_bytes: int, timeout: float) -> None:
         self._journal = journal
+        self._backlog = journal.backlog
         self._metrics = metrics
         self._max_records = max_records
         self._max_bytes = max_bytes
@@ -22,12 +23,12 @@ class Outbox:
 
     def publish(self, record: Record, changes: tuple[Change, ...], waiter: Waiter, token: int) -> None:
         """Make it durable, then `waiter.durable(token)`; `waiter.refused(token, reason)` when that can't be."""
-        journal = self._journal
-        if self.fault or journal.waiting >= self._max_records or journal.waiting_bytes >= self._max_bytes:
+        backlog = self._backlog
+        if self.fault or backlog.waiting >= self._max_records or backlog.waiting_bytes >= self._max_bytes:
             waiter.refused(token, self.fault or "too many records wait for the disk")
             self._metrics.note("record-refused")
             return
-        journal.append(record, changes, waiter, token)
+        self._journal.append(record, changes, waiter, token)
 
     def check(self) -> JournalStatus:
         """Called every second: notice a disk that hangs, and its recovery."""

@@ -47,7 +47,6 @@ class Entry(msgspec.Struct, gc=False):
     changes: tuple[Change, ...]
     waiter: Waiter | None
     token: int
-    since: float
 
 
 class Job(msgspec.Struct):
@@ -85,7 +84,8 @@ class Database:
         self._signal = threading.Condition()
         self._stopping = False
         self._scheduled = False
-        self._in_flight: list[Item] = []  # what the thread works on, for `oldest`; reactor thread only
+        self._in_flight: list[Item] = []  # what the thread works on; reactor thread only
+        self._since = self._in_flight_since = 0.0  # when the first of `_items`, of `_in_flight`, came
         self._thread = threading.Thread(target=self._work, name="ocppgw-journal", daemon=True)
         self.on_commit: Callable[[Committed], None] = lambda committed: None
         self.waiting = 0
@@ -117,9 +117,9 @@ class Database:
     def append(self, record: Record, changes: tuple[Change, ...], waiter: Waiter, token: int) -> None:
         self.waiting += 1
         self.waiting_bytes += len(record.value)
-        self._items.append(Entry(record, changes, waiter, token, self._reactor.seconds()))
-        if not (self._scheduled or self._in_flight):
-            self._schedule()
+        if not self._items:
+            self._first_item()
+        self._items.append(Entry(record, changes, waiter, token))
 
     def read(self, run: Callable[[sqlite3.Connection], Any]) -> "Deferred[Any]":
         """Run a query in the thread, after everything handed over before it."""
@@ -131,9 +131,9 @@ class Database:
 
     def oldest(self) -> float:
         """Seconds the oldest record has waited, 0.0 when none waits."""
-        waiting = self._in_flight or self._items
-        first = next((item for item in waiting if type(item) is Entry), None)
-        return 0.0 if first is None else max(0.0, self._reactor.seconds() - first.since)
+        if not self.waiting:
+            return 0.0
+        return max(0.0, self._reactor.seconds() - (self._in_flight_since if self._in_flight else self._since))
 
     def give_up(self, reason: str) -> None:
         """Refuse every record that waits; what the thread has may still become durable, and nobody is told."""
@@ -147,22 +147,24 @@ class Database:
         if self._stopping:
             done.errback(StoreError("the gateway is stopping"))
             return done
+        if not self._items:
+            self._first_item()
         self._items.append(Job(run, done, reads))
-        if not (self._scheduled or self._in_flight):
-            self._schedule()
         return done
 
-    def _schedule(self) -> None:
-        # One hand-over a turn of the reactor: the messages read in one turn make one batch, and one thread switch.
-        self._scheduled = True
-        self._reactor.callLater(0, self._hand_over)
+    def _first_item(self) -> None:
+        self._since = self._reactor.seconds()
+        if not (self._scheduled or self._in_flight):
+            # One hand-over a turn of the reactor: the messages read in one turn make one batch, and one thread switch.
+            self._scheduled = True
+            self._reactor.callLater(0, self._hand_over)
 
     def _hand_over(self) -> None:
         self._scheduled = False
         if not self._items or self._in_flight:
             return  # the batch in flight hands over the next one when it is done
         batch, self._items = self._items, []
-        self._in_flight = batch
+        self._in_flight, self._in_flight_since = batch, self._since
         with self._signal:
             self._handed.append(batch)
             self._signal.notify()
@@ -286,10 +288,9 @@ def apply_change(connection: sqlite3.Connection, change: Change) -> None:
     """Store one change of state."""
     if type(change) is SaveBoot:
         connection.execute(
-            "INSERT INTO stations (charge_point_id, version, boot_status, boot, at) VALUES (?, ?, ?, ?, ?) "
-            "ON CONFLICT (charge_point_id) DO UPDATE SET version = excluded.version, "
-            "boot_status = excluded.boot_status, boot = excluded.boot, at = excluded.at",
-            (change.charge_point_id, change.version, change.status, change.payload, change.at),
+            "INSERT OR REPLACE INTO stations (charge_point_id, station_id, tenant_id, version, boot_status, boot, at) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            msgspec.structs.astuple(change),
         )
     elif type(change) is SaveTransaction:
         connection.execute(

@@ -17,8 +17,8 @@ from twisted.logger import Logger
 from ocppgw.metrics import Metrics
 from ocppgw.net.embedded.database import Committed, Database, unpack
 from ocppgw.net.embedded.schema import FILE_NAME
-from ocppgw.ocpp.effects import Change, Record
-from ocppgw.ports import JournalStatus, StoredEvent, Waiter
+from ocppgw.ocpp.effects import Record
+from ocppgw.ports import Backlog, JournalStatus, StoredEvent
 
 log = Logger(namespace="ocppgw.journal")
 
@@ -50,21 +50,12 @@ class SqliteJournal:
         self._reader: sqlite3.Connection | None = None
         self._reading = threading.Lock()
         database.on_commit = self._committed
+        self.backlog: Backlog = database
+        self.append = database.append  # once a message: no call in between
         self._keep(*_extent(database.connection))
-
-    @property
-    def waiting(self) -> int:
-        return self._database.waiting
-
-    @property
-    def waiting_bytes(self) -> int:
-        return self._database.waiting_bytes
 
     def give_up(self, reason: str) -> None:
         self._database.give_up(reason)
-
-    def append(self, record: Record, changes: tuple[Change, ...], waiter: Waiter, token: int) -> None:
-        self._database.append(record, changes, waiter, token)
 
     def last_cursor(self) -> int:
         return self._database.last

@@ -62,14 +62,13 @@ class SqliteStore:
     def put_identity(self, identity: Mapping[str, Any]) -> "Deferred[None]":
         name = identity["chargePointId"]
         body = _encode(identity)
+        # Known at once, not when it is on disk: a station that connects in between must not pass for an unknown one.
+        self._identities[name] = _decode_object(body)
 
         def put(connection: sqlite3.Connection, _records: list[Record]) -> None:
             connection.execute("INSERT OR REPLACE INTO identities (charge_point_id, body) VALUES (?, ?)", (name, body))
 
-        def stored(_result: None) -> None:
-            self._identities[name] = _decode_object(body)
-
-        return self._database.write(put).addCallback(stored)
+        return self._database.write(put)
 
     # --- stations
 
@@ -254,14 +253,25 @@ def _command(connection: sqlite3.Connection, command_id: str) -> CommandRecord |
 def _stations(connection: sqlite3.Connection, charge_point_id: str | None = None) -> dict[str, StationRow]:
     """Rows of one station, or of all."""
     rows = connection.execute(
-        "SELECT charge_point_id, version, boot_status, boot FROM stations WHERE ?1 IS NULL OR charge_point_id = ?1",
+        "SELECT charge_point_id, station_id, tenant_id, version, boot_status, boot FROM stations "
+        "WHERE ?1 IS NULL OR charge_point_id = ?1",
         (charge_point_id,),
     )
-    return {
-        name: StationRow(name, name, "", version, status, _decode_object(boot)) for name, version, status, boot in rows
+    found = {
+        name: StationRow(name, station, tenant, version, status, _decode_object(boot))
+        for name, station, tenant, version, status, boot in rows
     }
+    running = connection.execute(
+        "SELECT charge_point_id, transaction_id, started_at FROM transactions "
+        "WHERE ended_at IS NULL AND started_at IS NOT NULL AND (?1 IS NULL OR charge_point_id = ?1)",
+        (charge_point_id,),
+    )
+    for name, transaction_id, started_at in running:
+        if name in found:
+            found[name].open_transactions[transaction_id] = started_at
+    return found
 
 
 def _with_identity(row: StationRow | None, identity: Mapping[str, Any]) -> StationRow:
-    row = row or StationRow(identity["chargePointId"], "", "", None, None, None)
+    row = row or StationRow(identity["chargePointId"], "", "")
     return msgspec.structs.replace(row, station_id=identity["stationId"], tenant_id=identity["tenantId"])

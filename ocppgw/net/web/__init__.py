@@ -33,9 +33,7 @@ class OperationsSite(Site):
     noisy = False
 
     def __init__(self, guard: Guard, followers: Followers, clock: IReactorTime) -> None:
-        super().__init__(  # type: ignore[no-untyped-call]
-            guard, OperationsRequest, timeout=IDLE_SECONDS, reactor=clock, parsePOSTFormSubmission=False
-        )
+        super().__init__(guard, OperationsRequest, timeout=IDLE_SECONDS, reactor=clock, parsePOSTFormSubmission=False)
         self._followers = followers
 
     def log(self, request: object) -> None:

@@ -51,7 +51,7 @@ class Guard(Resource):
                 _own_post(request)
         except HttpError as error:
             return reply_error(request, error)
-        return self._routes.render(request)  # type: ignore[no-any-return, no-untyped-call]
+        return self._routes.render(request)  # type: ignore[no-any-return]
 
     def _known_host(self, host: str) -> None:
         name = (_HOST.fullmatch(host) or {"name": ""})["name"].lower().rstrip(".")

@@ -49,16 +49,16 @@ class OperationsRequest(Request):
 
     def send(self, data: bytes) -> None:
         """Write a piece of the answer; the first one, also an empty one, sends the headers."""
-        self.write(data)  # type: ignore[no-untyped-call]
+        self.write(data)
 
     def start_producing(self, producer: IPushProducer) -> None:
         """Let the connection pause and resume `producer` as its buffer fills and empties."""
-        self.registerProducer(producer, True)  # type: ignore[no-untyped-call]
+        self.registerProducer(producer, True)
 
     def stop_producing(self) -> None:
         """Undo `start_producing`; does nothing when the connection is gone."""
         if self.channel is not None:
-            self.unregisterProducer()  # type: ignore[no-untyped-call]
+            self.unregisterProducer()
 
     def abort(self) -> None:
         """Drop the connection without waiting for what is buffered."""
