@@ -306,6 +306,10 @@ class Unknown(ConfigTestCase):
             ["did you mean OCPP_AUTH_MODE?", "did you mean OCPPGW_STATE_DIR?"],
         )
 
+    def test_variables_of_the_command_line_are_known(self) -> None:
+        environ = {"OCPPGW_URL": "x", "OCPPGW_TOKEN": "x", "OCPPGW_SIMULATOR_PASSWORD": "x"}
+        self.assertEqual(self.load("", environ).warnings, [])
+
 
 class OtherReleases(ConfigTestCase):
     """Names of the contract that this version has no feature for."""
