@@ -42,7 +42,7 @@ def lock(folder: Path) -> int:
     Two processes on one journal would number events twice. Errors: StoreError when it is taken or can't be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         held = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StoreError(
@@ -64,8 +64,11 @@ def connect(folder: Path) -> sqlite3.Connection:
     """Open (make, when it isn't there) and check the database. Errors: StoreDamaged, StoreError."""
     path = folder / FILE_NAME
     try:
+        path.touch(mode=0o600)  # customers' ids and hashed secrets: for nobody else to read (-wal and -shm follow it)
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
         _prepare(connection, path)
+    except OSError as error:
+        raise StoreError(f"{path} can't be opened: {error.strerror}", hint="check the rights of the file") from error
     except sqlite3.DatabaseError as error:
         if _is_damage(error):
             raise _damaged(path, str(error)) from error
