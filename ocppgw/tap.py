@@ -99,6 +99,7 @@ class GatewayService(MultiService):
         self._settings = loaded.settings
         self._reactor = reactor
         self._ports: list[IListeningPort] = []
+        self._probe: Deferred[None] | None = None  # a write to find out whether the disk is well again
         self._build(loaded.settings, reactor)
         self._identities = _read_identities(loaded.settings, config_dir)
 
@@ -183,7 +184,7 @@ class GatewayService(MultiService):
         token = settings.operations.token.get_secret_value() or None
         self._site = build_site(self._gateway, metrics, token, reactor)
 
-        self._every(CHECK_SECONDS, self._outbox.check)
+        self._every(CHECK_SECONDS, self._check)
         self._every(TEND_SECONDS, self._tend)
         self._every(settings.websocket.ping_interval_seconds / SWEEPS_PER_INTERVAL, self._chargers.sweep)
 
@@ -267,6 +268,17 @@ class GatewayService(MultiService):
     def _every(self, seconds: float, action: Any) -> None:
         ticker = _Ticker(seconds, action, self._reactor)
         ticker.setServiceParent(self)
+
+    def _check(self) -> None:
+        """A disk that hangs or is full is noticed here, and so is its recovery, also without traffic."""
+        status = self._outbox.check()
+        if not status.healthy and self._probe is None:
+
+            def settled(_result: Any) -> None:
+                self._probe = None
+
+            self._probe = self._journal.tend()
+            self._probe.addBoth(settled)
 
     def _tend(self) -> None:
         self._journal.tend()

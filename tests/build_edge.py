@@ -184,6 +184,10 @@ class Wire(StringTransport):
         self.end = self.end or "lost"
         super().loseConnection()
 
+    def unregisterProducer(self) -> None:  # noqa: N802
+        """Like a TCP transport's: also when there is none."""
+        self.producer = None
+
     def abortConnection(self) -> None:  # noqa: N802
         self.end = "aborted"
         self.disconnecting = True

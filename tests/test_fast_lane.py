@@ -225,7 +225,7 @@ def _outcome(pieces: list[bytes], fast_lane: bool) -> dict[str, Any]:
 
 
 class DifferentialTests(SynchronousTestCase):
-    @settings(max_examples=250, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=500, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(_streams())
     @example([frame(_call(1, 65_535))])
     @example([frame(_call(1, 65_536)), frame(_call(2, 100))])

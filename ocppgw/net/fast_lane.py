@@ -9,7 +9,15 @@ from typing import Any
 
 TEXT_FIN = 0x81
 
-_from_bytes = int.from_bytes
+try:
+    # Measured at 945 bytes: 0.2 µs; the big-integer XOR below 2.6, Autobahn's native masker 3.5 (most of it in the call).
+    from websockets.speedups import apply_mask
+except ImportError:  # an interpreter or a platform without a wheel
+
+    def apply_mask(data: bytes, mask: bytes, /) -> bytes:
+        """XOR `data` with the repeated 4-byte `mask` (RFC 6455 section 5.3)."""
+        key = (mask * (len(data) // 4 + 1))[: len(data)]
+        return (int.from_bytes(data, "little") ^ int.from_bytes(key, "little")).to_bytes(len(data), "little")
 
 
 def whole_text_frame(data: bytes, limit: int) -> bytes | None:
@@ -30,9 +38,7 @@ def whole_text_frame(data: bytes, limit: int) -> bytes | None:
         return None
     if size != start + length or length < 0 or length > limit:
         return None
-    # One XOR of two long integers: a third of what a call into Autobahn's native masker costs at these sizes.
-    key = (data[start - 4 : start] * (length // 4 + 1))[:length]
-    return (_from_bytes(data[start:], "little") ^ _from_bytes(key, "little")).to_bytes(length, "little")
+    return apply_mask(data[start:], data[start - 4 : start])
 
 
 def text_frame(text: bytes) -> bytes:

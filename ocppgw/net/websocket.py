@@ -14,42 +14,28 @@ Traps of Autobahn that are closed here (each has a test in tests/test_websocket.
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import msgspec
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.util import encode_truncate
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer
 from twisted.internet.tcp import Server
 from twisted.logger import Logger
-from zope.interface import implementer
 
 from ocppgw.access.admission import HandshakeFacts
 from ocppgw.access.refusals import Reason, Refused
 from ocppgw.net import compression
+from ocppgw.net.brake import Brake
 from ocppgw.net.fast_lane import text_frame, whole_text_frame, write_now
+from ocppgw.net.websocket_rules import WebSocketRules
 from ocppgw.routing.entrance import Entrance, Welcome
 from ocppgw.routing.links import Link
+
+__all__ = ["SWEEPS_PER_INTERVAL", "ChargerFactory", "ChargerProtocol", "WebSocketRules"]
 
 log = Logger(namespace="ocppgw.websocket")
 
 MAX_REQUEST_BYTES = 16_384  # request line and headers
 MAX_HELD_BYTES = 65_536  # what may follow the request before it is decided
 SWEEPS_PER_INTERVAL = 10  # liveness is looked at ten times a ping interval
-
-
-class WebSocketRules(msgspec.Struct, frozen=True):
-    """Bounds and timers of the listener; seconds and bytes."""
-
-    max_message_bytes: int = 262_144
-    max_inflated_bytes: int = 1_048_576
-    max_half_open: int = 1000
-    handshake_timeout: float = 10.0
-    close_timeout: float = 3.0
-    ping_interval: float = 30.0
-    ping_misses: int = 2
-    compression: bool = True
-    fast_lane: bool = True
-    no_subprotocol_close: bool = False
 
 
 class Poll(Protocol):
@@ -59,25 +45,6 @@ class Poll(Protocol):
     def pause(self, number: int) -> None: ...
     def resume(self, number: int) -> None: ...
     def forget(self, number: int) -> None: ...
-
-
-@implementer(IPushProducer)
-class _Brake:
-    """A peer that does not read its answers is not read from either, so that they can't pile up here."""
-
-    __slots__ = ("_protocol",)
-
-    def __init__(self, protocol: "ChargerProtocol") -> None:
-        self._protocol = protocol
-
-    def pauseProducing(self) -> None:
-        self._protocol.brake(on=True)
-
-    def resumeProducing(self) -> None:
-        self._protocol.brake(on=False)
-
-    def stopProducing(self) -> None:
-        """Nothing to stop: the messages come from the peer."""
 
 
 class ChargerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
@@ -201,7 +168,7 @@ class ChargerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         self._fast = rules.fast_lane and not compressed
         self.maxMessagePayloadSize = rules.max_inflated_bytes if compressed else rules.max_message_bytes
         self._slim()
-        self.transport.registerProducer(_Brake(self), True)
+        self.transport.registerProducer(Brake(self), True)
         self.factory.opened(self)
         if self._fast:
             self._enter_fast_lane()

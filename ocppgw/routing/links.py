@@ -131,7 +131,8 @@ class Link:
         self._perform(self._session.receive(text, now))
 
     def received_binary(self) -> None:
-        self._perform(self._session.receive_binary())
+        if self._socket is not None:
+            self._perform(self._session.receive_binary())
 
     def closed(self, code: int | None, reason: str) -> None:
         """The socket is gone (after any of the two sides closed it). Safe to call twice."""
@@ -255,7 +256,10 @@ class Link:
             self._wake = self._around.clock.callLater(delay, self._tick)
 
     def _tick(self) -> None:
-        self._perform(self._session.tick(self._around.clock.seconds()))
+        try:
+            self._perform(self._session.tick(self._around.clock.seconds()))
+        except Exception:  # else its commands would never end
+            self._broken(Failure())
 
 
 class Links:

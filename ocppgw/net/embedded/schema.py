@@ -79,23 +79,25 @@ def connect(folder: Path) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    # Half the per-page work of the default 4096 for event batches, still small for a row of state.
-    connection.execute("PRAGMA page_size = 8192")
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of effect only before the first table is made
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")  # in WAL mode: an fsync of the log at every commit
-    connection.execute("PRAGMA wal_autocheckpoint = 2000")
+    # Looked at before anything is set: some settings write, and a damaged file has to stay as it is.
     found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if found != "ok":
         raise _damaged(path, found)
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version == 0:
-        connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {USER_VERSION}; COMMIT;")
-    elif version != USER_VERSION:
+    if version not in (0, USER_VERSION):
         raise StoreError(
             f"{path} has layout {version}, this release knows {USER_VERSION}",
             hint="run the release that wrote it, or give this one a state_dir of its own",
         )
+    if version == 0:
+        # Half the per-page work of the default 4096 for event batches, still small for a row of state.
+        connection.execute("PRAGMA page_size = 8192")
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")  # in WAL mode: an fsync of the log at every commit
+    connection.execute("PRAGMA wal_autocheckpoint = 2000")
+    if version == 0:
+        connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {USER_VERSION}; COMMIT;")
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
