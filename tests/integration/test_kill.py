@@ -1,8 +1,8 @@
 """`kill -9` at any moment under load: what was answered is in the journal exactly once, no transaction id twice.
 
-Twenty stations of all three versions run transactions without pause. The daemon is killed at a random moment and started
-again on the same state, fifty times. A CALL that was cut off is sent again after the reconnect, half of the time under
-its old message id and half of the time under a new one, as stations in the field do.
+Twenty stations of all three versions run transactions without pause. The daemon is killed at a random moment and
+started again on the same state, fifty times. A CALL that was cut off is sent again after the reconnect, half of the
+time under its old message id and half of the time under a new one, as stations in the field do.
 """
 
 import asyncio
