@@ -249,6 +249,7 @@ class GatewayService(MultiService):
 
     def _closed(self, _result: Any) -> None:
         self._journal.close()
+        self._database.release()
         self._hashing.stop()
         if self._poll is not None:
             self._poll.stop()

@@ -38,6 +38,11 @@ RETRY_SECONDS = 1.0  # between attempts to store a command's end while the disk 
 NOT_CONNECTED = CommandResult(
     Outcome.FAILED, error_code="NotConnected", error_description="the station is not connected to this gateway"
 )
+OTHER_VERSION = CommandResult(
+    Outcome.FAILED,
+    error_code="OtherVersion",
+    error_description="the station reconnected with another OCPP version before the command was sent",
+)
 RESTARTED = CommandResult(
     Outcome.UNKNOWN,
     error_code="GatewayRestarted",
@@ -176,7 +181,7 @@ class Commands:
             command = self._open.get(command_id)
             if command is not None:
                 _cancel(command)
-                link.call(command.pending)
+                self._send(command, link)
 
     # --- from request to record
 
@@ -252,8 +257,15 @@ class Commands:
         if pending is None or link is None:
             self.finished(record.command_id, NOT_CONNECTED)
         else:
-            link.call(pending)
+            self._send(self._open[record.command_id], link)
         return record
+
+    def _send(self, command: _Open, link: Link) -> None:
+        """Its CALL was made for the OCPP version the station spoke then; it may have come back with another."""
+        if command.record.ocpp_version == link.version.name:
+            link.call(command.pending)
+        else:
+            self.finished(command.record.command_id, OTHER_VERSION)
 
     # --- the end
 

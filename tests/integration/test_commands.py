@@ -135,6 +135,21 @@ def test_what_waits_when_the_station_vanishes_is_sent_when_it_is_back(
 
 
 @every_version
+def test_what_waits_is_not_sent_to_a_station_that_comes_back_with_another_version(
+    gateway: Gateway, station: Station, version: str
+) -> None:
+    gateway.command(station.id, "ClearCache")
+    second = gateway.command(station.id, "Reset", RESET[version])
+    station.expect_call("ClearCache")
+    station.vanish()
+    other = next(name for name in VERSIONS if name != version)
+    with Station(gateway, other, station.id) as changed:
+        event = the_end(gateway, second)
+        assert (event["eventType"], event["payload"]["error"]["code"]) == ("CommandFailed", "OtherVersion")
+        changed.nothing_was_sent()
+
+
+@every_version
 def test_what_waits_for_a_station_that_never_comes_back_times_out(
     gateway: Gateway, station: Station, version: str
 ) -> None:

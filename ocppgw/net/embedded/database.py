@@ -8,6 +8,7 @@ A batch that can't be committed is refused as a whole; nothing of it is stored. 
 so that a full disk does not keep stations from being looked up.
 """
 
+import os
 import sqlite3
 import threading
 import time
@@ -111,6 +112,10 @@ class Database:
 
         threading.Thread(target=join, name="ocppgw-journal-stop", daemon=True).start()
         return done
+
+    def release(self) -> None:
+        """Let another process have the folder; only after `stop`."""
+        os.close(self._lock_file)
 
     # --- reactor thread
 
