@@ -4,10 +4,8 @@ Nothing below this module asks for the reactor, the wall clock, random numbers o
 """
 
 import gc
-import json
 import os
 import random
-import re
 import select
 import sys
 import uuid
@@ -25,27 +23,24 @@ from twisted.python import usage
 from twisted.python.threadpool import ThreadPool
 
 from ocppgw import __version__
-from ocppgw.access.addresses import parse_network
-from ocppgw.access.admission import AdmissionRules
-from ocppgw.access.identity import parse_identity
 from ocppgw.access.refusals import Reason
 from ocppgw.config import Loaded, Settings, load
-from ocppgw.errors import AddressInUse, ConfigError, OcppgwError
+from ocppgw.errors import AddressInUse, OcppgwError
 from ocppgw.logs import observer
 from ocppgw.metrics import Metrics
 from ocppgw.net.embedded import Database, SqliteJournal, SqliteStore
 from ocppgw.net.fastpoll import FastPoll
 from ocppgw.net.web import build_site
-from ocppgw.net.websocket import SWEEPS_PER_INTERVAL, ChargerFactory, WebSocketRules
-from ocppgw.ocpp.answers import AnswerRules
+from ocppgw.net.websocket import SWEEPS_PER_INTERVAL, ChargerFactory
 from ocppgw.ocpp.schemas import schema_set
-from ocppgw.ocpp.session import Session, SessionRules
-from ocppgw.ocpp.versions import AUDIT, COMMAND, SESSION, STATION, VERSIONS, by_name
+from ocppgw.ocpp.session import Session
+from ocppgw.ocpp.versions import AUDIT, COMMAND, SESSION, STATION, VERSIONS
 from ocppgw.routing.commands import Commands
-from ocppgw.routing.entrance import Entrance, EntranceRules, Welcome
+from ocppgw.routing.entrance import Entrance, Welcome
 from ocppgw.routing.gateway import Gateway
 from ocppgw.routing.links import Link, Surroundings
 from ocppgw.routing.outbox import Outbox
+from ocppgw.rules_from_settings import entrance_rules, read_identities, session_rules, websocket_rules
 
 log = Logger(namespace="ocppgw")
 
@@ -101,7 +96,7 @@ class GatewayService(MultiService):
         self._ports: list[IListeningPort] = []
         self._probe: Deferred[None] | None = None  # a write to find out whether the disk is well again
         self._build(loaded.settings, reactor)
-        self._identities = _read_identities(loaded.settings, config_dir)
+        self._identities = read_identities(loaded.settings, config_dir)
 
     def _build(self, settings: Settings, reactor: Any) -> None:
         node_id = settings.node.id
@@ -143,7 +138,7 @@ class GatewayService(MultiService):
 
         self._hashing = ThreadPool(1, HASHING_THREADS, name="ocppgw-hashing")
         entrance = Entrance(
-            _entrance_rules(settings),
+            entrance_rules(settings),
             self._store,
             around.links,
             metrics,
@@ -151,7 +146,7 @@ class GatewayService(MultiService):
             in_thread=lambda function: deferToThreadPool(reactor, self._hashing, function),
             ready=self._closed_for,
         )
-        rules = _session_rules(settings)
+        rules = session_rules(settings)
 
         def open_link(welcome: Welcome, socket: Any) -> Link:
             version = welcome.admitted.version
@@ -168,7 +163,7 @@ class GatewayService(MultiService):
             return Link(session, socket, version, welcome.admitted.subprotocol, around)
 
         self._poll = FastPoll(reactor) if settings.websocket.fast_lane and hasattr(select, "epoll") else None
-        self._chargers = ChargerFactory(_websocket_rules(settings), entrance, open_link, reactor, self._poll)
+        self._chargers = ChargerFactory(websocket_rules(settings), entrance, open_link, reactor, self._poll)
         self._gateway = Gateway(
             node_id,
             TOPICS,
@@ -332,77 +327,3 @@ def _log_failure(failure: Any, what: str) -> None:
 def _log_swept(count: int) -> None:
     if count:
         log.warn("{count} commands were open when the gateway stopped; they ended as Failed", count=count)
-
-
-def _read_identities(settings: Settings, config_dir: Path) -> list[dict[str, Any]]:
-    """The identity files (*.json) of `stations.identities_dir`. Errors: ConfigError naming every bad file."""
-    if not settings.stations.identities_dir:
-        return []
-    folder = config_dir / settings.stations.identities_dir
-    identities: list[dict[str, Any]] = []
-    faults: list[str] = []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            identity = json.loads(path.read_bytes())
-            parse_identity(identity)
-            identities.append(identity)
-        except (OSError, ValueError, OcppgwError) as error:
-            faults.append(f"{path}: {error}")
-    if faults:
-        raise ConfigError("; ".join(faults), hint="mend or remove these identity files")
-    return identities
-
-
-def _entrance_rules(settings: Settings) -> EntranceRules:
-    stations, admission = settings.stations, settings.admission
-    served = tuple(version for name in settings.ocpp.versions if (version := by_name(name)) is not None)
-    return EntranceRules(
-        AdmissionRules(
-            id_pattern=re.compile(stations.id_pattern),
-            allowed=tuple(parse_network(text) for text in (*admission.allowed_ips, *admission.allowed_cidrs)),
-            versions=served,
-        ),
-        auth_mode=stations.auth_mode,
-        unknown_tenant=stations.unknown_tenant if stations.unknown == "admit" else None,
-        max_connections=settings.websocket.max_connections,
-        swaps_per_minute=admission.swaps_per_minute,
-        log_cooldown=admission.flood_log_cooldown_seconds,
-    )
-
-
-def _session_rules(settings: Settings) -> SessionRules:
-    ocpp, answers = settings.ocpp, settings.answers
-    return SessionRules(
-        answers=AnswerRules(
-            heartbeat_interval=ocpp.heartbeat_interval_seconds,
-            boot_retry_interval=ocpp.boot_retry_interval_seconds,
-            id_token_status=answers.id_token_status,
-            id_tokens=dict(answers.id_tokens),
-            data_transfer_vendors=frozenset(answers.data_transfer_vendors),
-        ),
-        boot_status=ocpp.boot_status,
-        assume_accepted=ocpp.assume_accepted,
-        trigger_boot_when_rejected=ocpp.trigger_boot_when_rejected,
-        unknown_type_error=ocpp.unknown_type_error,
-        call_timeout=ocpp.call_timeout_seconds,
-        commands_per_station=settings.commands.queue_per_station,
-        pending_messages=ocpp.pending_message_limit,
-        replay_seconds=ocpp.response_cache_ttl_seconds,
-        bad_frames=ocpp.bad_frames_limit,
-        bad_frames_seconds=ocpp.bad_frames_window_seconds,
-    )
-
-
-def _websocket_rules(settings: Settings) -> WebSocketRules:
-    websocket = settings.websocket
-    return WebSocketRules(
-        max_message_bytes=websocket.max_message_bytes,
-        max_inflated_bytes=websocket.max_inflated_bytes,
-        max_half_open=websocket.max_half_open,
-        handshake_timeout=websocket.handshake_timeout_seconds,
-        ping_interval=websocket.ping_interval_seconds,
-        ping_misses=websocket.ping_misses,
-        compression=websocket.compression,
-        fast_lane=websocket.fast_lane,
-        no_subprotocol_close=settings.ocpp.no_subprotocol_close,
-    )
