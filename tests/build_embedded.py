@@ -1,132 +1,170 @@
-"""The embedded store and journal on a real file and its real thread, driven from a test without a reactor."""
+"""The embedded store and journal with a reactor that a test drives: the writing thread is real, nothing sleeps.
+
+    embedded = build_embedded(folder)       opens the state directory and starts the writing thread
+    embedded.append(b"1")                   -> a Witness who is told what becomes of the record
+    embedded.settle()                       until nothing waits for the disk
+    embedded.wait(store.command("c"))       the result of a Deferred, or its failure raised
+    embedded.reopen()                       stopped and opened again, as after a restart
+    embedded.disk                           a connection that can be made to hold commits, or to fail them
+"""
 
 import queue
-import tempfile
+import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.python.threadpool import ThreadPool
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from ocppgw.metrics import Metrics
 from ocppgw.net.embedded import Database, SqliteJournal, SqliteStore
-from ocppgw.ocpp.effects import Record
+from ocppgw.ocpp.effects import Change, Record
 
-TIME_LIMIT = 10.0
-
-
-class ThreadlessReactor:
-    """`callLater(0)` and what threads send wait until the test lets them run; the clock is the test's."""
-
-    def __init__(self, now: float) -> None:
-        self.now = now
-        self._calls: queue.Queue[tuple[Callable[..., Any], tuple[Any, ...]]] = queue.Queue()
-        self._pool = ThreadPool(0, 2)
-        self._pool.start()
-
-    def seconds(self) -> float:
-        return self.now
-
-    def callLater(self, _delay: float, function: Callable[..., Any], *args: Any) -> None:  # noqa: N802
-        self._calls.put((function, args))
-
-    def callFromThread(self, function: Callable[..., Any], *args: Any) -> None:  # noqa: N802
-        self._calls.put((function, args))
-
-    def getThreadPool(self) -> ThreadPool:  # noqa: N802
-        return self._pool
-
-    def turn(self) -> None:
-        """Run the next call; AssertionError when none comes in time."""
-        try:
-            function, args = self._calls.get(timeout=TIME_LIMIT)
-        except queue.Empty:
-            raise AssertionError("nothing happened any more") from None
-        function(*args)
-
-    def stop(self) -> None:
-        self._pool.stop()
+TIME_LIMIT = 10.0  # seconds for what a thread is expected to do
+DISK_FULL = "database or disk is full"
 
 
-class Waiter:
-    """Remembers what it was told, in order."""
+class ThreadedReactor(Clock):
+    """A Clock that also takes calls from threads, and runs them while the test waits for something."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, int]] = []
+        super().__init__()
+        self.rightNow = time.time()  # the journal dates its commits by the wall clock
+        self._calls: queue.SimpleQueue[Callable[[], Any]] = queue.SimpleQueue()
+
+    def callFromThread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:  # noqa: N802
+        self._calls.put(lambda: function(*args, **kwargs))
+
+    def getThreadPool(self) -> Any:  # noqa: N802
+        return self
+
+    def callInThreadWithCallback(self, on_result: Any, function: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N802
+        """(twisted.python.threadpool.ThreadPool) Readers run at once: only the writer needs its own thread here."""
+        try:
+            result = function(*args, **kwargs)
+        except Exception:
+            on_result(False, Failure())
+        else:
+            on_result(True, result)
+
+    def run_until(self, done: Callable[[], bool]) -> None:
+        """Let threads and due calls have their turn until `done`. AssertionError after TIME_LIMIT."""
+        deadline = time.monotonic() + TIME_LIMIT
+        while True:
+            self.advance(0)
+            if done():
+                return
+            try:
+                call = self._calls.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise AssertionError(f"not within {TIME_LIMIT} seconds") from None
+            call()
+
+
+class Disk:
+    """The writer's connection; a test may hold its commits or let statements fail with `fault`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.fault = ""
+        self.failing_statement = "COMMIT"
+        self.commits = 0
+        self.reached = threading.Event()  # a commit is being held
+        self._open = threading.Event()
+        self._open.set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
+        if self.fault and statement.startswith(self.failing_statement):
+            raise sqlite3.OperationalError(self.fault)
+        if statement == "COMMIT":
+            self.reached.set()
+            assert self._open.wait(TIME_LIMIT), "a held commit was never released"
+            self.commits += 1
+        return self._connection.execute(statement, *parameters)
+
+    def hold(self) -> None:
+        self.reached.clear()
+        self._open.clear()
+
+    def release(self) -> None:
+        self._open.set()
+
+
+class Witness:
+    """A ports.Waiter: `told` holds ("durable", token) and ("refused", token, reason), in order."""
+
+    def __init__(self, log: list[Any] | None = None) -> None:
+        self.told: list[Any] = [] if log is None else log
 
     def durable(self, token: int) -> None:
         self.told.append(("durable", token))
 
     def refused(self, token: int, reason: str) -> None:
-        assert reason
-        self.told.append(("refused", token))
+        self.told.append(("refused", token, reason))
 
 
 class Embedded:
-    """One life of the store and journal in `folder`."""
+    """One state directory, open."""
 
-    def __init__(self, folder: Path, now: float | None = None, **retention: Any) -> None:
-        self.reactor = ThreadlessReactor(time.time() if now is None else now)
-        self.metrics = Metrics({}, "test")
-        self.database = Database(folder, self.reactor)
+    def __init__(
+        self, folder: Path, retention_days: float = 7.0, retention_bytes: int = 2**30, command_ttl: float = 86_400.0
+    ) -> None:
+        self.folder = folder
+        self._settings = (retention_days, retention_bytes, command_ttl)
+        self.reactor = ThreadedReactor()
+        self._open()
+
+    def _open(self) -> None:
+        retention_days, retention_bytes, command_ttl = self._settings
+        self.metrics = Metrics({"1.6J": ()}, "test")
+        self.database = Database(self.folder, self.reactor)
+        self.store = SqliteStore(self.database, self.reactor.seconds, command_ttl)
         self.journal = SqliteJournal(
-            self.database,
-            self.metrics,
-            self.reactor,
-            folder,
-            retention.get("days", 7.0),
-            retention.get("size", 2**30),
+            self.database, self.metrics, self.reactor, self.folder, retention_days, retention_bytes
         )
-        self.store = SqliteStore(self.database, self.reactor.seconds, 3600.0)
+        self.disk: Any = Disk(self.database.connection)
+        self.database.connection = self.disk
         self.database.start()
+        self.is_open = True
 
-    def result(self, deferred: "Deferred[Any]") -> Any:
-        """Let the reactor turn until it fires."""
-        results: list[Any] = []
-        failures: list[Any] = []
-        deferred.addCallbacks(results.append, failures.append)
-        while not results and not failures:
-            self.reactor.turn()
-        if failures:
-            failures[0].raiseException()
-        return results[0]
-
-    def settle(self) -> None:
-        """Until everything handed over so far is committed or refused."""
-        self.result(self.database.read(lambda _connection: None))
-
-    def publish(self, *values: bytes, waiter: Waiter | None = None) -> Waiter:
-        waiter = waiter or Waiter()
-        for token, value in enumerate(values, 1):
-            self.journal.append(Record("station", "S-1", value), (), waiter, token)
-        self.settle()
+    def append(self, value: bytes = b"{}", *changes: Change, waiter: Any = None, token: int = 1) -> Any:
+        waiter = waiter or Witness()
+        self.journal.append(Record("station", "station-1", value), changes, waiter, token)
         return waiter
 
-    def stop(self) -> None:
-        self.result(self.database.stop())
-        self.journal.close()
-        self.reactor.stop()
+    def settle(self) -> None:
+        """Until all that was handed over is settled."""
+        self.wait(self.database.read(lambda connection: None))
+
+    def wait(self, deferred: "Deferred[Any]") -> Any:
+        results: list[Any] = []
+        deferred.addBoth(results.append)
+        self.reactor.run_until(lambda: bool(results))
+        if isinstance(results[0], Failure):
+            results[0].raiseException()
+        return results[0]
+
+    def values(self, since: int = 0, limit: int = 1000) -> list[bytes]:
+        return [event.value for event in self.wait(self.journal.read(since, limit))]
+
+    def close(self) -> None:
+        if self.is_open:
+            self.is_open = False
+            self.disk.release()
+            self.wait(self.database.stop())
+            self.journal.close()
+
+    def reopen(self) -> None:
+        self.close()
+        self._open()
 
 
-class EmbeddedTestCase(SynchronousTestCase):
-    def setUp(self) -> None:
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
-        self.lives: list[Embedded] = []
-        self.addCleanup(self.end)
-
-    def life(self, now: float | None = None, **retention: Any) -> Embedded:
-        """Start, after stopping the life before, on the same folder."""
-        self.end()
-        self.lives.append(Embedded(self.folder, now, **retention))
-        return self.lives[-1]
-
-    def end(self) -> None:
-        while self.lives:
-            life = self.lives.pop()
-            life.stop()
-            life.database.release()
+def build_embedded(folder: str | Path, **settings: Any) -> Embedded:
+    return Embedded(Path(folder), **settings)

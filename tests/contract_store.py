@@ -1,183 +1,236 @@
-"""What every Store and Journal has to do, whatever it is made of: mixed into the tests of each implementation.
+"""What every implementation of `ports.Store` has to do, beside the journal that shares its transactions."""
 
-`self.life()` gives a fresh life on the same data, with `store`, `journal`, `result(deferred)` and `publish(*values)`.
-"""
+import abc
+import json
+from typing import Any, Protocol
 
-from typing import Any
+import msgspec
+from twisted.internet.defer import Deferred
 
-from ocppgw.ocpp.effects import Record, SaveBoot, SaveTransaction
-from ocppgw.ports import CommandRecord
-from tests.build_embedded import Waiter
+from ocppgw.ocpp.effects import Change, Record, SaveBoot, SaveTransaction
+from ocppgw.ports import CommandRecord, Journal, Store
+from tests.contract_journal import Told
 
-IDENTITY = {"chargePointId": "CP-1", "stationId": "S-1", "tenantId": "T-1", "auth": {"type": "basic"}}
-EVENT = Record("command", "CP-1", b'{"eventType":"CommandRouted"}')
-
-
-def command(**members: Any) -> CommandRecord:
-    return CommandRecord(
-        **{"command_id": "c-1", "command_type": "Reset", "charge_point_id": "CP-1", "status": "Queued"}
-        | {"requested_at": "2026-11-23T00:00:00.000Z"}
-        | members
-    )
+IDENTITY = {"chargePointId": "CP-1", "stationId": "station-1", "tenantId": "tenant-1", "auth": {"type": "basic"}}
+BOOT = {"chargePointVendor": "Vendor", "chargePointModel": "Model"}
+QUEUED = CommandRecord("c-1", "Reset", "CP-1", "Queued", "2026-11-24T08:00:00.000Z", request_payload={"type": "Soft"})
+SENT = msgspec.structs.replace(QUEUED, status="Sent", unique_id="m-1")
+ACCEPTED = msgspec.structs.replace(SENT, status="Accepted", outcome="Accepted", response_payload={"status": "Accepted"})
+TIMEOUT = msgspec.structs.replace(SENT, status="Timeout", outcome="Unknown")
 
 
-def boot(status: str = "Pending") -> SaveBoot:
-    return SaveBoot("CP-1", "S-1", "T-1", "1.6J", status, b'{"chargePointVendor":"V"}', 1.0)
+class Built(Protocol):
+    """A store and its journal with their surroundings; see `contract_journal.Built`."""
+
+    @property
+    def store(self) -> Store: ...
+    @property
+    def journal(self) -> Journal: ...
+    def wait(self, deferred: "Deferred[Any]") -> Any: ...
+    def settle(self) -> None: ...
+    def reopen(self) -> None: ...
 
 
-def transaction(name: str = "7", *, key: str = "k", ended_at: float | None = None) -> SaveTransaction:
-    return SaveTransaction("CP-1", "1.6J", name, key, 10.0, ended_at, {0: "content"})
+def event(name: str) -> Record:
+    return Record("command", "CP-1", json.dumps({"eventType": name}).encode())
 
 
-class JournalContract:
-    life: Any
-    assertEqual: Any  # noqa: N815
-    assertGreater: Any  # noqa: N815
-
-    def test_events_come_back_in_order_with_rising_cursors(self) -> None:
-        life = self.life()
-        life.publish(b"1", b"2")
-        life.publish(b"3")
-        events = life.result(life.journal.read(0, 100))
-        self.assertEqual(
-            [(e.cursor, e.topic, e.key, e.value) for e in events],
-            [
-                (1, "station", "S-1", b"1"),
-                (2, "station", "S-1", b"2"),
-                (3, "station", "S-1", b"3"),
-            ],
-        )
-        self.assertEqual(life.journal.last_cursor(), 3)
-
-    def test_reading_starts_after_the_cursor_and_ends_at_the_limit(self) -> None:
-        life = self.life()
-        life.publish(b"1", b"2", b"3", b"4")
-        self.assertEqual([e.cursor for e in life.result(life.journal.read(1, 2))], [2, 3])
-        self.assertEqual(life.result(life.journal.read(4, 2)), [])
-
-    def test_who_waits_is_told_in_order_once_it_is_durable(self) -> None:
-        life = self.life()
-        waiter = life.publish(b"1", b"2", b"3")
-        self.assertEqual(waiter.told, [("durable", 1), ("durable", 2), ("durable", 3)])
-
-    def test_listeners_hear_of_each_commit_until_they_end(self) -> None:
-        life = self.life()
-        heard: list[int] = []
-        end = life.journal.on_durable(heard.append)
-        life.publish(b"1", b"2")
-        end()
-        life.publish(b"3")
-        self.assertEqual(heard, [2])
-
-    def test_events_and_cursors_outlive_the_process(self) -> None:
-        self.life().publish(b'{"n":1}')
-        life = self.life()
-        self.assertEqual(life.journal.last_cursor(), 1)
-        life.publish(b'{"n":2}')
-        self.assertEqual(
-            [(e.cursor, e.value) for e in life.result(life.journal.read(0, 9))], [(1, b'{"n":1}'), (2, b'{"n":2}')]
-        )
-
-    def test_giving_up_refuses_who_waits_and_tells_nobody_later(self) -> None:
-        life = self.life()
-        waiter = Waiter()
-        life.journal.append(Record("station", "S-1", b"1"), (), waiter, 5)
-        life.journal.give_up("the disk hangs")
-        self.assertEqual(waiter.told, [("refused", 5)])
-        life.settle()
-        self.assertEqual(waiter.told, [("refused", 5)])
+def boot(charge_point_id: str = "CP-1", status: str = "Accepted") -> SaveBoot:
+    payload = json.dumps(BOOT).encode()
+    return SaveBoot(charge_point_id, "station-1", "tenant-1", "1.6J", status, payload, 1_800_000_000.0)
 
 
-class StoreContract:
-    life: Any
-    assertEqual: Any  # noqa: N815
-    assertGreater: Any  # noqa: N815
-    assertIsNone: Any  # noqa: N815
-    assertTrue: Any  # noqa: N815
+def transaction(
+    name: str = "7", key: str = "key", started_at: float | None = 100.0, ended_at: float | None = None
+) -> SaveTransaction:
+    return SaveTransaction("CP-1", "1.6J", name, key, started_at, ended_at, {0: "content-0"})
 
-    def save(self, life: Any, *changes: Any) -> None:
-        life.journal.append(Record("station", "S-1", b"{}"), changes, Waiter(), 1)
-        life.settle()
 
-    def test_an_identity_outlives_the_process(self) -> None:
-        life = self.life()
-        self.assertIsNone(life.result(life.store.identity("CP-1")))
-        life.result(life.store.put_identity(IDENTITY))
-        life = self.life()
-        self.assertEqual(life.result(life.store.identity("CP-1")), IDENTITY)
+class StoreContract(abc.ABC):
+    """Mix into a `SynchronousTestCase`, and give `build()`."""
 
-    def test_epochs_grow_also_across_processes(self) -> None:
-        life = self.life()
-        first = life.result(life.store.claim("CP-1")).epoch
-        second = life.result(life.store.claim("CP-1")).epoch
-        life = self.life()
-        third = life.result(life.store.claim("CP-1")).epoch
-        self.assertTrue(first < second < third)
+    @abc.abstractmethod
+    def build(self) -> Built:
+        """An empty store; whatever it leaves running is cleaned up with the test."""
+
+    def setUp(self) -> None:
+        self.built = self.build()
+
+    @property
+    def store(self) -> Store:
+        return self.built.store
+
+    def save(self, *changes: Change) -> None:
+        """Through the journal, as a session does: the changes go with an event."""
+        told: list[Any] = []
+        self.built.journal.append(Record("station", "station-1", b"{}"), changes, Told(told), 1)
+        self.built.settle()
+        assert told == [("durable", 1)]
+
+    def find(self, key: str = "", name: str = "", charge_point_id: str = "CP-1") -> Any:
+        return self.built.wait(self.store.find_transaction(charge_point_id, key, name))
+
+    def load(self, charge_point_id: str = "CP-1") -> Any:
+        return self.built.wait(self.store.load_station(charge_point_id))
+
+    def event_types(self) -> list[str]:
+        events = self.built.wait(self.built.journal.read(0, 1000))
+        return [json.loads(event.value)["eventType"] for event in events]
+
+    # --- identities
+
+    def test_an_identity_is_found_again_also_after_a_restart(self) -> None:
+        assert self.built.wait(self.store.identity("CP-1")) is None
+        self.built.wait(self.store.put_identity(IDENTITY))
+        assert self.built.wait(self.store.identity("CP-1")) == IDENTITY
+        self.built.reopen()
+        assert self.built.wait(self.store.identity("CP-1")) == IDENTITY
+        assert self.built.wait(self.store.identity("CP-2")) is None
+
+    def test_a_newer_identity_replaces_the_older(self) -> None:
+        self.built.wait(self.store.put_identity(IDENTITY))
+        self.built.wait(self.store.put_identity(IDENTITY | {"tenantId": "tenant-2"}))
+        self.built.reopen()
+        assert self.built.wait(self.store.identity("CP-1"))["tenantId"] == "tenant-2"
+
+    # --- claims
+
+    def test_epochs_of_a_station_grow_also_over_restarts(self) -> None:
+        epochs = []
+        for _ in range(3):
+            for _ in range(2):
+                claim = self.built.wait(self.store.claim("CP-1"))
+                assert claim.charge_point_id == "CP-1"
+                epochs.append(claim.epoch)
+            self.built.reopen()
+        assert epochs == sorted(set(epochs)), epochs
+
+    # --- stations
 
     def test_a_station_never_seen_is_fresh(self) -> None:
-        life = self.life()
-        state = life.result(life.store.load_station("CP-9"))
-        self.assertIsNone(state.boot_status)
-        self.assertEqual(state.transactions, {})
+        state = self.load()
+        assert (state.boot_status, state.boot, state.transactions, state.recent) == (None, b"", {}, {})
+        assert self.built.wait(self.store.known_station("CP-1")) is None
+        assert list(self.built.wait(self.store.known_stations())) == []
 
-    def test_boot_state_and_open_transactions_outlive_the_process(self) -> None:
-        self.save(self.life(), boot(), transaction("7"), transaction("8", key="l", ended_at=20.0))
-        life = self.life()
-        state = life.result(life.store.load_station("CP-1"))
-        self.assertEqual(state.boot_status, "Pending")
-        self.assertEqual(list(state.transactions), ["7"])
-        self.assertEqual(state.transactions["7"].records, {0: "content"})
+    def test_the_boot_state_outlives_a_restart(self) -> None:
+        self.save(boot(status="Pending"))
+        self.save(boot(status="Rejected"), boot("CP-2"))
+        self.built.reopen()
+        state = self.load()
+        assert state.boot_status == "Rejected"
+        assert json.loads(state.boot) == BOOT
+        assert self.load("CP-2").boot_status == "Accepted"
 
-    def test_a_transaction_is_found_by_key_and_by_id_ended_or_not(self) -> None:
-        self.save(self.life(), transaction("7", ended_at=20.0))
-        life = self.life()
-        by_key = life.result(life.store.find_transaction("CP-1", "k", ""))
-        by_id = life.result(life.store.find_transaction("CP-1", "", "7"))
-        self.assertEqual((by_key.transaction.transaction_id, by_id.transaction.ended_at), ("7", 20.0))
-        self.assertIsNone(life.result(life.store.find_transaction("CP-2", "", "7")).transaction)
+    def test_open_transactions_outlive_a_restart_and_ended_ones_are_not_loaded(self) -> None:
+        self.save(transaction("7", "k7"), transaction("8", "k8", ended_at=200.0), transaction("9", "k9", 50.0))
+        self.built.reopen()
+        transactions = self.load().transactions
+        assert list(transactions) == ["9", "7"], "oldest first"
+        found = transactions["7"]
+        assert (found.transaction_id, found.key, found.started_at, found.ended_at) == ("7", "k7", 100.0, None)
+        assert found.records == {0: "content-0"}
+        assert self.load("CP-2").transactions == {}
 
-    def test_fresh_transaction_ids_are_positive_int32_and_never_repeat(self) -> None:
-        ids: list[int] = []
-        for _ in range(3):
-            life = self.life()
-            for number in range(5):
-                found = life.result(life.store.find_transaction("CP-1", f"never-stored-{number}", ""))
-                ids.append(found.fresh_id)
-        self.assertEqual(ids, sorted(set(ids)))
-        self.assertTrue(all(0 < number < 2**31 for number in ids))
+    def test_known_stations_are_those_that_booted_and_those_with_an_identity(self) -> None:
+        self.save(boot("CP-2"), transaction("7"))
+        self.built.wait(self.store.put_identity(IDENTITY))
+        rows = {row.charge_point_id: row for row in self.built.wait(self.store.known_stations())}
+        assert set(rows) == {"CP-1", "CP-2"}
+        assert (rows["CP-1"].station_id, rows["CP-1"].tenant_id) == ("station-1", "tenant-1")
+        assert (rows["CP-1"].version, rows["CP-1"].boot_status, rows["CP-1"].boot) == (None, None, None)
+        assert (rows["CP-2"].version, rows["CP-2"].boot_status, rows["CP-2"].boot) == ("1.6J", "Accepted", BOOT)
 
-    def test_a_command_id_is_taken_once(self) -> None:
-        life = self.life()
-        self.assertIsNone(life.result(life.store.open_command(command(), EVENT)))
-        again = life.result(life.store.open_command(command(command_type="Other"), EVENT))
-        self.assertEqual(again.command_type, "Reset")
-        self.assertEqual(life.journal.last_cursor(), 1)
+    def test_a_known_station_shows_its_open_transactions(self) -> None:
+        self.save(boot(), transaction("7"), transaction("8", "k8", ended_at=200.0))
+        row = self.built.wait(self.store.known_station("CP-1"))
+        assert row.open_transactions == {"7": 100.0}
 
-    def test_a_command_ends_once_and_only_the_first_end_is_journaled(self) -> None:
-        life = self.life()
-        life.result(life.store.open_command(command(), EVENT))
-        ended = command(status="Accepted", outcome="Accepted")
-        self.assertTrue(life.result(life.store.change_command(command(status="Sent"), EVENT)))
-        self.assertTrue(life.result(life.store.change_command(ended, EVENT)))
-        late = command(status="Timeout", outcome="Unknown")
-        self.assertEqual(life.result(life.store.change_command(late, EVENT)), False)
-        self.assertEqual(life.result(life.store.command("c-1")), ended)
-        self.assertEqual(life.journal.last_cursor(), 3)
+    # --- transactions
 
-    def test_open_commands_are_found_after_a_crash(self) -> None:
-        life = self.life()
-        life.result(life.store.open_command(command(), EVENT))
-        life.result(life.store.open_command(command(command_id="c-2"), EVENT))
-        life.result(life.store.change_command(command(command_id="c-2", status="Failed", outcome="Failed"), EVENT))
-        life = self.life()
-        self.assertEqual([c.command_id for c in life.result(life.store.open_commands())], ["c-1"])
+    def test_a_new_key_gets_a_positive_int32_that_nobody_got_before(self) -> None:
+        given = []
+        for number in range(5):
+            found = self.find(key=f"key-{number}")
+            assert found.transaction is None
+            given.append(found.fresh_id)
+        self.built.reopen()
+        given += [self.find(key="key-after").fresh_id, self.find(key="key", charge_point_id="CP-2").fresh_id]
+        assert len(set(given)) == len(given), given
+        assert all(0 < number < 2**31 for number in given)
 
-    def test_known_stations_are_those_provisioned_and_those_that_booted(self) -> None:
-        life = self.life()
-        self.save(life, boot("Accepted"), transaction("7"))
-        life.result(life.store.put_identity({**IDENTITY, "chargePointId": "CP-2"}))
-        rows = {row.charge_point_id: row for row in life.result(life.store.known_stations())}
-        self.assertEqual(sorted(rows), ["CP-1", "CP-2"])
-        self.assertEqual((rows["CP-1"].tenant_id, rows["CP-1"].open_transactions), ("T-1", {"7": 10.0}))
-        self.assertEqual(life.result(life.store.known_station("CP-2")).boot_status, None)
-        self.assertIsNone(life.result(life.store.known_station("CP-3")))
+    def test_a_stored_key_is_the_same_transaction(self) -> None:
+        self.save(transaction("7", "key"))
+        for _ in range(2):
+            found = self.find(key="key")
+            assert (found.transaction.transaction_id, found.fresh_id) == ("7", 0)
+            self.built.reopen()
+
+    def test_keys_are_the_stations_own(self) -> None:
+        self.save(transaction("7", "key"))
+        assert self.find(key="key", charge_point_id="CP-2").transaction is None
+
+    def test_a_transaction_is_found_by_its_id_ended_or_not(self) -> None:
+        self.save(transaction("7", ended_at=200.0), transaction("orphan", "", None))
+        assert self.find(name="7").transaction.ended_at == 200.0
+        assert self.find(name="orphan").transaction.started_at is None
+        assert self.find(name="8").transaction is None
+        assert self.find(name="7", charge_point_id="CP-2").transaction is None
+
+    def test_a_transaction_without_key_is_no_answer_to_a_key(self) -> None:
+        self.save(transaction("orphan", "", None))
+        assert self.find(key="key").transaction is None
+
+    def test_a_changed_transaction_replaces_the_older(self) -> None:
+        self.save(transaction("7"))
+        self.save(msgspec.structs.replace(transaction("7", ended_at=300.0), records={0: "content-0", -1: "stop"}))
+        found = self.find(name="7").transaction
+        assert (found.ended_at, found.records) == (300.0, {0: "content-0", -1: "stop"})
+
+    # --- commands
+
+    def test_a_new_command_is_stored_with_its_event(self) -> None:
+        assert self.built.wait(self.store.open_command(QUEUED, event("CommandRouted"))) is None
+        assert self.event_types() == ["CommandRouted"]
+        self.built.reopen()
+        assert self.built.wait(self.store.command("c-1")) == QUEUED
+        assert self.built.wait(self.store.command("c-2")) is None
+
+    def test_a_repeated_command_is_told_and_changes_nothing(self) -> None:
+        self.built.wait(self.store.open_command(QUEUED, event("CommandRouted")))
+        again = msgspec.structs.replace(QUEUED, request_payload={"type": "Hard"})
+        assert self.built.wait(self.store.open_command(again, event("CommandRouted"))) == QUEUED
+        assert self.built.wait(self.store.command("c-1")) == QUEUED
+        assert self.event_types() == ["CommandRouted"]
+
+    def test_only_the_first_end_counts(self) -> None:
+        self.built.wait(self.store.open_command(QUEUED, event("CommandRouted")))
+        assert self.built.wait(self.store.change_command(SENT, event("CommandDispatched"))) is True
+        first = self.store.change_command(ACCEPTED, event("CommandAccepted"))
+        second = self.store.change_command(TIMEOUT, event("CommandTimeout"))
+        assert (self.built.wait(first), self.built.wait(second)) == (True, False)
+        assert self.built.wait(self.store.change_command(SENT, event("CommandDispatched"))) is False
+        assert self.built.wait(self.store.command("c-1")) == ACCEPTED
+        assert self.event_types() == ["CommandRouted", "CommandDispatched", "CommandAccepted"]
+
+    def test_an_end_after_a_restart_does_not_count_either(self) -> None:
+        self.built.wait(self.store.open_command(QUEUED, event("CommandRouted")))
+        self.built.wait(self.store.change_command(ACCEPTED, event("CommandAccepted")))
+        self.built.reopen()
+        assert self.built.wait(self.store.change_command(TIMEOUT, event("CommandTimeout"))) is False
+        assert self.event_types() == ["CommandRouted", "CommandAccepted"]
+
+    def test_a_command_nobody_opened_is_not_changed(self) -> None:
+        assert self.built.wait(self.store.change_command(ACCEPTED, event("CommandAccepted"))) is False
+        assert self.event_types() == []
+
+    def test_open_commands_are_those_without_an_end(self) -> None:
+        for name in ("c-1", "c-2", "c-3"):
+            record = msgspec.structs.replace(QUEUED, command_id=name)
+            self.built.wait(self.store.open_command(record, event("CommandRouted")))
+        ended = msgspec.structs.replace(ACCEPTED, command_id="c-2")
+        self.built.wait(self.store.change_command(ended, event("CommandAccepted")))
+        self.built.wait(self.store.change_command(SENT, event("CommandDispatched")))
+        self.built.reopen()
+        found = {record.command_id: record.status for record in self.built.wait(self.store.open_commands())}
+        assert found == {"c-1": "Sent", "c-3": "Queued"}
