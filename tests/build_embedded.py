@@ -1,11 +1,11 @@
 """The embedded store and journal with a reactor that a test drives: the writing thread is real, nothing sleeps.
 
-    embedded = build_embedded(folder)       opens the state directory and starts the writing thread
-    embedded.append(b"1")                   -> a Witness who is told what becomes of the record
-    embedded.settle()                       until nothing waits for the disk
-    embedded.wait(store.command("c"))       the result of a Deferred, or its failure raised
-    embedded.reopen()                       stopped and opened again, as after a restart
-    embedded.disk                           a connection that can be made to hold commits, or to fail them
+embedded = build_embedded(folder)       opens the state directory and starts the writing thread
+embedded.append(b"1")                   -> a Witness who is told what becomes of the record
+embedded.settle()                       until nothing waits for the disk
+embedded.wait(store.command("c"))       the result of a Deferred, or its failure raised
+embedded.reopen()                       stopped and opened again, as after a restart
+embedded.disk                           a connection that can be made to hold commits, or to fail them
 """
 
 import queue
@@ -36,8 +36,8 @@ class ThreadedReactor(Clock):
         self.rightNow = time.time()  # the journal dates its commits by the wall clock
         self._calls: queue.SimpleQueue[Callable[[], Any]] = queue.SimpleQueue()
 
-    def callFromThread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:  # noqa: N802
-        self._calls.put(lambda: function(*args, **kwargs))
+    def callFromThread(self, callable: Callable[..., Any], *args: Any, **kwargs: Any) -> None:  # noqa: A002, N802
+        self._calls.put(lambda: callable(*args, **kwargs))
 
     def getThreadPool(self) -> Any:  # noqa: N802
         return self
@@ -129,8 +129,8 @@ class Embedded:
         self.journal = SqliteJournal(
             self.database, self.metrics, self.reactor, self.folder, retention_days, retention_bytes
         )
-        self.disk: Any = Disk(self.database.connection)
-        self.database.connection = self.disk
+        self.disk = Disk(self.database.connection)
+        self.database.connection = self.disk  # type: ignore[assignment]
         self.database.start()
         self.is_open = True
 
@@ -160,6 +160,7 @@ class Embedded:
             self.disk.release()
             self.wait(self.database.stop())
             self.journal.close()
+            self.database.release()
 
     def reopen(self) -> None:
         self.close()

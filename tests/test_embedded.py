@@ -1,148 +1,462 @@
-"""The embedded store and journal: the contracts, and what is special to SQLite."""
+"""SQLite behind the ports: the contracts, and what is special to one file with one writing thread."""
 
-import json
+import os
 import sqlite3
+import tempfile
+from pathlib import Path
 from typing import Any
 
+from twisted.trial.unittest import SynchronousTestCase
+
 from ocppgw.errors import StoreDamaged, StoreError
-from ocppgw.net.embedded import schema
-from ocppgw.ocpp.effects import Record
-from tests.build_embedded import EmbeddedTestCase, Waiter
-from tests.contract_store import JournalContract, StoreContract, boot, transaction
+from ocppgw.net.embedded import schema, store
+from ocppgw.net.embedded.database import Database
+from ocppgw.net.embedded.journal import DROP_AT_ONCE
+from ocppgw.ocpp.effects import Change
+from ocppgw.routing.outbox import Outbox
+from tests.build_embedded import DISK_FULL, Embedded, ThreadedReactor, Witness, build_embedded
+from tests.contract_journal import JournalContract
+from tests.contract_store import BOOT, QUEUED, StoreContract, boot, event, transaction
+
+DAY = 86_400.0
 
 
-class SqliteJournalTests(JournalContract, EmbeddedTestCase):
+class EmbeddedCase(SynchronousTestCase):
+    def new_path(self) -> Path:
+        """Where nothing is yet. Not mktemp(): under pytest that is the current directory, and nobody clears it."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        return Path(folder.name) / "state"
+
+    def open(self, **settings: Any) -> Embedded:
+        embedded = build_embedded(self.new_path(), **settings)
+        self.addCleanup(embedded.close)
+        return embedded
+
+    def on_hold(self, embedded: Embedded, value: bytes = b"{}", token: int = 1) -> Any:
+        """Append a record whose commit is held by the disk."""
+        embedded.disk.hold()
+        witness = embedded.append(value, token=token)
+        embedded.reactor.advance(0)
+        self.assertTrue(embedded.disk.reached.wait(10))
+        return witness
+
+
+class SqliteJournalTests(JournalContract, EmbeddedCase):
+    def build(self) -> Embedded:
+        return self.open()
+
+
+class SqliteStoreTests(StoreContract, EmbeddedCase):
+    def build(self) -> Embedded:
+        return self.open()
+
+
+class GroupCommit(EmbeddedCase):
     def test_what_comes_in_one_turn_is_one_commit(self) -> None:
-        life = self.life()
-        life.publish(*[b"x"] * 50)
-        rows = life.result(life.database.read(lambda c: c.execute("SELECT first, last FROM journal").fetchall()))
-        self.assertEqual(rows, [(1, 50)])
+        embedded = self.open()
+        before = embedded.disk.commits
+        for number in range(100):
+            embedded.append(b'{"n":%d}' % number)
+        embedded.settle()
+        self.assertEqual(embedded.disk.commits, before + 1)
+        self.assertEqual(embedded.values(), [b'{"n":%d}' % number for number in range(100)])
 
-    def test_a_commit_that_fails_refuses_all_of_it_and_the_next_one_works(self) -> None:
-        life = self.life()
-        life.result(life.database.read(lambda c: c.execute("PRAGMA max_page_count = 1")))  # "disk is full" from now on
-        waiter = Waiter()
-        for token in (1, 2):
-            life.journal.append(Record("station", "S-1", b"x" * 100_000), (boot(),), waiter, token)
-        life.settle()  # a job that only reads is answered all the same
-        self.assertEqual(waiter.told, [("refused", 1), ("refused", 2)])
-        self.assertFalse(life.journal.status().healthy)
-        self.assertEqual(life.journal.last_cursor(), 0)
-        life.result(life.database.read(lambda c: c.execute("PRAGMA max_page_count = 1000000")))
-        self.assertEqual(life.publish(b"y").told, [("durable", 1)])
-        self.assertTrue(life.journal.status().healthy)
-        self.assertEqual([e.value for e in life.result(life.journal.read(0, 9))], [b"y"])
-        self.assertIsNone(life.result(life.store.load_station("CP-1")).boot_status)
+    def test_what_comes_during_a_commit_is_the_next_one(self) -> None:
+        embedded = self.open()
+        told: list[Any] = []
+        embedded.disk.hold()
+        embedded.append(waiter=Witness(told), token=1)
+        embedded.reactor.advance(0)
+        self.assertTrue(embedded.disk.reached.wait(10))
+        before = embedded.disk.commits
+        for token in (2, 3, 4):
+            embedded.append(waiter=Witness(told), token=token)
+            embedded.reactor.advance(0)
+        self.assertEqual(told, [])
+        embedded.disk.release()
+        embedded.settle()
+        self.assertEqual(embedded.disk.commits, before + 2)
+        self.assertEqual(told, [("durable", token) for token in (1, 2, 3, 4)])
 
-    def test_a_waiter_that_fails_keeps_nobody_from_their_answer(self) -> None:
-        class Faulty(Waiter):
-            def durable(self, token: int) -> None:
-                raise RuntimeError("a fault")
+    def test_a_query_sees_every_record_handed_over_before_it(self) -> None:
+        embedded = self.open()
+        embedded.append(b"{}", boot())
+        state = embedded.wait(embedded.store.load_station("CP-1"))
+        self.assertEqual(state.boot_status, "Accepted")
 
-        life = self.life()
-        good = Waiter()
-        life.journal.append(Record("station", "S-1", b"1"), (), Faulty(), 1)
-        life.journal.append(Record("station", "S-1", b"2"), (), good, 2)
-        life.settle()
-        self.assertEqual(good.told, [("durable", 2)])
-        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+    def test_a_stop_commits_what_waits_behind_a_commit(self) -> None:
+        embedded = self.open()
+        first = self.on_hold(embedded, b'{"n":1}')
+        second = embedded.append(b'{"n":2}', token=2)
+        stored = embedded.store.open_command(QUEUED, event("CommandRouted"))
+        stopped = embedded.database.stop()
+        embedded.disk.release()
+        embedded.wait(stopped)
+        embedded.database.release()
+        self.assertEqual(first.told + second.told, [("durable", 1), ("durable", 2)])
+        self.assertIsNone(self.successResultOf(stored))
+        embedded.is_open = False
+        embedded._open()
+        self.assertEqual(embedded.values()[:2], [b'{"n":1}', b'{"n":2}'])
+        self.assertEqual(embedded.journal.last_cursor(), 3)
 
-    def test_a_job_that_fails_fails_alone(self) -> None:
-        life = self.life()
-        waiter = Waiter()
-        life.journal.append(Record("station", "S-1", b"1"), (), waiter, 1)
-        failing = life.database.write(lambda _connection, _records: 1 // 0)
-        with self.assertRaises(ZeroDivisionError):
-            life.result(failing)
-        self.assertEqual(waiter.told, [("durable", 1)])
-
-    def test_waiting_is_counted_in_records_bytes_and_seconds(self) -> None:
-        life = self.life(now=100.0)
-        life.journal.append(Record("station", "S-1", b"12345"), (), Waiter(), 1)
-        life.reactor.now = 103.0
-        status = life.journal.status()
-        self.assertEqual((status.waiting, status.oldest_wait_seconds), (1, 3.0))
-        self.assertEqual(life.journal.backlog.waiting_bytes, 5)
-        life.settle()
-        self.assertEqual((life.journal.status().waiting, life.journal.backlog.waiting_bytes), (0, 0))
-        self.assertEqual(life.journal.status().oldest_wait_seconds, 0.0)
-
-    def test_old_events_are_dropped_the_newest_commit_never(self) -> None:
-        life = self.life(days=1.0)
-        life.publish(b"{}")
-        life.publish(b"{}")
-        life.reactor.now += 2 * 86_400
-        life.result(life.journal.tend())
-        self.assertEqual([e.cursor for e in life.result(life.journal.read(0, 9))], [2])
-        self.assertEqual(life.journal.status().oldest_cursor, 2)
-        life = self.life()
-        life.publish(b"{}")
-        self.assertEqual(life.journal.last_cursor(), 3)
-
-    def test_beyond_its_size_the_oldest_go_first(self) -> None:
-        life = self.life(size=300_000)
-        for number in range(8):
-            life.publish(bytes([number]) * 100_000)
-        life.result(life.journal.tend())
-        left = [e.cursor for e in life.result(life.journal.read(0, 99))]
-        self.assertEqual(left, [8])
-        self.assertLess(life.journal.status().bytes_on_disk, 300_000)
+    def test_a_stopped_database_takes_no_more_jobs(self) -> None:
+        embedded = self.open()
+        embedded.close()
+        self.failureResultOf(embedded.store.command("c-1"), StoreError)
 
 
-class SqliteStoreTests(StoreContract, EmbeddedTestCase):
-    def test_loading_a_station_waits_for_what_was_handed_over_before(self) -> None:
-        life = self.life()
-        waiter = Waiter()
-        life.journal.append(Record("station", "S-1", b"{}"), (boot(),), waiter, 1)
-        life.result(life.store.load_station("CP-1"))
-        self.assertEqual(waiter.told, [("durable", 1)])
+class FailedCommit(EmbeddedCase):
+    def test_the_whole_batch_is_refused_and_nothing_of_it_is_stored(self) -> None:
+        embedded = self.open()
+        embedded.append(b'{"n":1}')
+        embedded.settle()
+        embedded.disk.fault = DISK_FULL
+        witness = Witness()
+        embedded.append(b'{"n":2}', boot(), waiter=witness, token=2)
+        embedded.append(b'{"n":3}', waiter=witness, token=3)
+        refused = embedded.store.open_command(QUEUED, event("CommandRouted"))
+        embedded.settle()
+        self.assertEqual(witness.told, [("refused", 2, DISK_FULL), ("refused", 3, DISK_FULL)])
+        self.assertIn(DISK_FULL, str(self.failureResultOf(refused, StoreError).value))
+        self.assertEqual(embedded.values(), [b'{"n":1}'])
+        self.assertEqual(embedded.journal.backlog.waiting, 0)
 
-    def test_two_handshakes_share_one_state(self) -> None:
-        life = self.life()
-        first = life.store.load_station("CP-1")
-        second = life.store.load_station("CP-1")
-        self.assertIs(life.result(first), life.result(second))
+        embedded.reopen()
+        self.assertIsNone(embedded.wait(embedded.store.load_station("CP-1")).boot_status)
+        self.assertIsNone(embedded.wait(embedded.store.command("c-1")))
 
-    def test_fresh_state_starts_its_ids_above_those_given_before_a_lost_disk(self) -> None:
-        life = self.life()
-        found = life.result(life.store.find_transaction("CP-1", "k", ""))
+    def test_the_journal_says_why_and_is_well_again_after_the_next_commit(self) -> None:
+        embedded = self.open()
+        embedded.disk.fault = DISK_FULL
+        embedded.append()
+        embedded.settle()
+        status = embedded.journal.status()
+        self.assertEqual((status.healthy, status.reason), (False, DISK_FULL))
+        embedded.disk.fault = ""
+        again = embedded.append(b'{"n":2}')
+        embedded.settle()
+        self.assertEqual(again.told, [("durable", 1)])
+        self.assertTrue(embedded.journal.status().healthy)
+        self.assertEqual(embedded.journal.last_cursor(), 1, "no cursor was used up")
+
+    def test_a_mended_disk_is_found_without_traffic(self) -> None:
+        embedded = self.open()
+        embedded.disk.fault = DISK_FULL
+        embedded.wait(embedded.journal.tend())
+        self.assertIn(DISK_FULL, embedded.journal.status().reason)
+        embedded.disk.fault = ""
+        embedded.wait(embedded.journal.tend())
+        self.assertTrue(embedded.journal.status().healthy)
+
+    def test_a_full_database_refuses_and_goes_on_when_there_is_room(self) -> None:
+        embedded = self.open()
+
+        def limit(pages: int) -> None:
+            embedded.wait(
+                embedded.database.read(lambda connection: connection.execute(f"PRAGMA max_page_count = {pages}"))
+            )
+
+        limit(1)  # SQLite takes the number of pages that are there
+        large = b'{"n":"%b"}' % (b"x" * 100_000)
+        self.assertEqual(self.told_of(embedded, large), [("refused", 1, DISK_FULL)])
+        limit(1_000_000)
+        self.assertEqual(self.told_of(embedded, large), [("durable", 1)])
+        self.assertEqual(embedded.values(), [large])
+
+    def told_of(self, embedded: Embedded, value: bytes) -> list[Any]:
+        witness = embedded.append(value)
+        embedded.settle()
+        told: list[Any] = witness.told
+        return told
+
+    def test_queries_are_answered_while_nothing_can_be_written(self) -> None:
+        embedded = self.open()
+        embedded.append(b"{}", boot(), transaction("7"))
+        embedded.settle()
+        embedded.reopen()
+        embedded.disk.fault = DISK_FULL
+        refused = embedded.append()
+        state = embedded.store.load_station("CP-1")
+        found = embedded.store.find_transaction("CP-1", "", "7")
+        embedded.settle()
+        self.assertEqual(refused.told, [("refused", 1, DISK_FULL)])
+        self.assertEqual(self.successResultOf(state).boot_status, "Accepted")
+        self.assertIsNotNone(self.successResultOf(found).transaction)
+
+    def test_a_change_that_can_not_be_stored_costs_its_batch_and_no_more(self) -> None:
+        embedded = self.open()
+        refused = embedded.append(b'{"n":1}', Change())
+        embedded.settle()
+        self.assertEqual([kind for kind, *_ in refused.told], ["refused"])
+        self.assertTrue(self.flushLoggedErrors(TypeError))
+        self.assertEqual(self.told_of(embedded, b'{"n":2}'), [("durable", 1)])
+        self.assertEqual(embedded.values(), [b'{"n":2}'])
+
+    def test_a_job_that_fails_of_itself_fails_alone(self) -> None:
+        embedded = self.open()
+        failed = embedded.database.write(lambda connection, records: 1 / 0)
+        self.assertEqual(self.told_of(embedded, b"{}"), [("durable", 1)])
+        self.failureResultOf(failed, ZeroDivisionError)
+
+
+class SlowDisk(EmbeddedCase):
+    def outbox(self, embedded: Embedded) -> Outbox:
+        return Outbox(embedded.journal, embedded.metrics, 1000, 1_000_000, 10.0)
+
+    def test_the_oldest_record_tells_how_long_the_disk_has_kept_silent(self) -> None:
+        embedded = self.open()
+        self.on_hold(embedded)
+        embedded.reactor.advance(3)
+        embedded.append()
+        embedded.reactor.advance(4)
+        self.assertEqual(embedded.journal.status().oldest_wait_seconds, 7.0)
+        embedded.disk.release()
+        embedded.settle()
+        self.assertEqual(embedded.journal.status().oldest_wait_seconds, 0.0)
+
+    def test_a_disk_that_hangs_refuses_what_waits_and_what_comes(self) -> None:
+        embedded = self.open()
+        outbox = self.outbox(embedded)
+        held = self.on_hold(embedded)
+        behind = embedded.append(token=2)
+        embedded.reactor.advance(11)
+        outbox.check()
+        fault = "the disk has not confirmed a write for 11 s"
+        self.assertEqual((outbox.fault, held.told), (fault, [("refused", 1, fault)]))
+        self.assertEqual(behind.told, [("refused", 2, fault)])
+
+        embedded.disk.release()
+        embedded.settle()
+        self.assertEqual((len(held.told), len(behind.told)), (1, 1), "nobody is told twice")
+        outbox.check()
+        self.assertEqual(outbox.fault, "")
+
+
+class Retention(EmbeddedCase):
+    def commits(self, embedded: Embedded, count: int, size: int = 10) -> None:
+        for number in range(count):
+            embedded.append(b'{"n":%d,"x":"%b"}' % (number, b"x" * size))
+            embedded.settle()
+
+    def test_events_beyond_their_age_go_and_the_newest_commit_stays(self) -> None:
+        embedded = self.open(retention_days=2.0)
+        self.commits(embedded, 5)
+        embedded.reactor.rightNow += 1.9 * DAY
+        embedded.wait(embedded.journal.tend())
+        self.assertEqual(len(embedded.values()), 5)
+        embedded.reactor.rightNow += 0.2 * DAY
+        embedded.wait(embedded.journal.tend())
+        self.assertEqual(len(embedded.values()), 1)
+        self.assertEqual(embedded.journal.status().oldest_cursor, 5)
+
+    def test_above_its_size_the_journal_drops_the_oldest(self) -> None:
+        embedded = self.open(retention_bytes=2_000_000)
+        self.commits(embedded, DROP_AT_ONCE + 50, 10_000)
+        self.assertEqual(len(embedded.values()), DROP_AT_ONCE + 50)
+        embedded.wait(embedded.journal.tend())
+        kept = embedded.wait(embedded.journal.read(0, 1000))
+        self.assertEqual([kept[0].cursor, kept[-1].cursor], [DROP_AT_ONCE + 1, DROP_AT_ONCE + 50])
+        self.assertEqual(embedded.journal.status().oldest_cursor, DROP_AT_ONCE + 1)
+        self.assertLess(embedded.journal.status().bytes_on_disk, 2_000_000)
+
+    def test_within_its_size_nothing_is_dropped(self) -> None:
+        embedded = self.open(retention_bytes=2_000_000)
+        self.commits(embedded, 20, 10_000)
+        embedded.wait(embedded.journal.tend())
+        self.assertEqual(len(embedded.values()), 20)
+
+    def test_cursors_go_on_after_retention_and_restart(self) -> None:
+        embedded = self.open(retention_days=1.0)
+        self.commits(embedded, 3)
+        embedded.reactor.rightNow += 2 * DAY
+        embedded.wait(embedded.journal.tend())
+        embedded.reopen()
+        self.assertEqual(embedded.journal.last_cursor(), 3)
+        self.commits(embedded, 1)
+        self.assertEqual([one.cursor for one in embedded.wait(embedded.journal.read(0, 10))], [3, 4])
+
+    def test_ended_commands_and_transactions_are_forgotten_open_ones_never(self) -> None:
+        embedded = self.open(command_ttl=100.0)
+        embedded.wait(embedded.store.open_command(QUEUED, event("CommandRouted")))
+        now = embedded.reactor.seconds()
+        embedded.append(b"{}", transaction("7", ended_at=now), transaction("8", "k8"))
+        embedded.settle()
+        embedded.reactor.rightNow += 1000 * DAY
+        embedded.wait(embedded.store.tend(400 * DAY))
+        self.assertIsNotNone(embedded.wait(embedded.store.command("c-1")))
+        self.assertIsNone(embedded.wait(embedded.store.find_transaction("CP-1", "", "7")).transaction)
+        self.assertIsNotNone(embedded.wait(embedded.store.find_transaction("CP-1", "", "8")).transaction)
+
+
+class Numbers(EmbeddedCase):
+    def test_a_failed_commit_gives_no_transaction_id_away(self) -> None:
+        embedded = self.open()
+        given = []
+        for number in range(6):
+            embedded.disk.fault = DISK_FULL if number % 2 else ""
+            asked = embedded.store.find_transaction("CP-1", f"key-{number}", "")
+            embedded.settle()
+            if number % 2:
+                self.failureResultOf(asked, StoreError)
+            else:
+                given.append(self.successResultOf(asked).fresh_id)
+        self.assertEqual(len(set(given)), 3)
+
+    def test_a_fresh_folder_starts_its_ids_above_those_given_before_a_lost_disk(self) -> None:
+        embedded = self.open()
+        found = embedded.wait(embedded.store.find_transaction("CP-1", "key", ""))
         self.assertGreater(found.fresh_id, 200_000_000)
 
-    def test_recorded_calls_are_known_again_after_a_crash(self) -> None:
-        payload: dict[str, Any] = {"action": "Heartbeat", "payload": {}, "messageId": "m-1"}
-        event = {"eventId": "e", "eventType": "StationHeartbeat", "chargePointId": "CP-1", "payload": payload}
-        self.life().publish(json.dumps(event).encode())
-        life = self.life()
-        self.assertIn("m-1", life.result(life.store.load_station("CP-1")).recent)
+    def test_the_last_id_is_the_end_and_not_a_negative_number(self) -> None:
+        embedded = self.open()
+        embedded.wait(embedded.store.find_transaction("CP-1", "first", ""))
 
-    def test_ended_commands_and_old_transactions_are_forgotten_in_time(self) -> None:
-        life = self.life()
-        self.save(life, transaction("7", ended_at=life.reactor.now), transaction("8", key="open"))
-        life.reactor.now += 10_000.0
-        life.result(life.store.tend(5_000.0))
-        self.assertIsNone(life.result(life.store.find_transaction("CP-1", "", "7")).transaction)
-        self.assertIsNotNone(life.result(life.store.find_transaction("CP-1", "", "8")).transaction)
+        def use_up(connection: Any, _records: Any) -> None:
+            connection.execute(
+                "UPDATE meta SET value = ? WHERE name = 'transaction_ids'", (store.MAX_TRANSACTION_ID - 1,)
+            )
+
+        embedded.wait(embedded.database.write(use_up))
+        last = embedded.wait(embedded.store.find_transaction("CP-1", "last", ""))
+        self.assertEqual(last.fresh_id, 2**31 - 1)
+        with self.assertRaisesRegex(StoreError, "used up"):
+            embedded.wait(embedded.store.find_transaction("CP-1", "one more", ""))
+
+    def test_two_connections_of_a_station_share_its_state(self) -> None:
+        embedded = self.open()
+        first = embedded.store.load_station("CP-1")
+        second = embedded.store.load_station("CP-1")
+        state = embedded.wait(first)
+        self.assertIs(embedded.wait(second), state)
+        self.assertIs(embedded.wait(embedded.store.load_station("CP-1")), state)
 
 
-class FileTests(EmbeddedTestCase):
-    def test_a_folder_serves_one_process_at_a_time(self) -> None:
-        self.life()
-        with self.assertRaises(StoreError) as caught:
-            schema.lock(self.folder)
-        self.assertIn("in use by another ocppgw process", str(caught.exception))
+class Opening(EmbeddedCase):
+    def damaged(self, change: Any) -> StoreDamaged:
+        """Write some events, let `change` at the file's bytes, open it again; the file must stay as it is then."""
+        embedded = self.open()
+        for _ in range(20):
+            embedded.append(b'{"x":"%b"}' % (b"x" * 5000))
+            embedded.settle()
+        embedded.close()
+        path = embedded.folder / schema.FILE_NAME
+        path.write_bytes(change(path.read_bytes()))
+        before = path.read_bytes()
+        with self.assertRaises(StoreDamaged) as raised:
+            Database(embedded.folder, ThreadedReactor())
+        self.assertEqual(path.read_bytes(), before)
+        self.assertIn(str(path), str(raised.exception))
+        self.assertIn("restore it from a backup", raised.exception.hint)
+        fault: StoreDamaged = raised.exception
+        return fault
 
-    def test_a_file_that_is_no_database_is_named_and_left_alone(self) -> None:
-        path = self.folder / schema.FILE_NAME
-        path.write_bytes(b"not a database" * 1000)
-        with self.assertRaises(StoreDamaged) as caught:
-            schema.connect(self.folder)
-        self.assertIn("restore it from a backup", str(caught.exception))
-        self.assertEqual(path.read_bytes(), b"not a database" * 1000)
+    def test_a_truncated_file_is_damaged(self) -> None:
+        self.damaged(lambda whole: whole[: len(whole) // 2])
 
-    def test_a_newer_layout_is_refused(self) -> None:
-        connection = sqlite3.connect(self.folder / schema.FILE_NAME)
-        connection.execute("PRAGMA user_version = 99")
+    def test_a_file_overwritten_in_the_middle_is_damaged(self) -> None:
+        self.damaged(lambda whole: whole[:9000] + b"\xa5" * 20_000 + whole[29_000:])
+
+    def test_something_else_is_no_database(self) -> None:
+        fault = self.damaged(lambda whole: b"not a database at all. " * 1000)
+        self.assertEqual(fault.code, "StoreDamaged")
+
+    def test_a_failed_opening_lets_go_of_the_folder(self) -> None:
+        folder = self.new_path()
+        folder.mkdir()
+        path = folder / schema.FILE_NAME
+        path.write_bytes(b"not a database at all. " * 1000)
+        with self.assertRaises(StoreDamaged):
+            Database(folder, ThreadedReactor())
+        path.unlink()
+        build_embedded(folder).close()
+
+    def test_a_newer_layout_is_refused_and_left_alone(self) -> None:
+        embedded = self.open()
+        embedded.close()
+        path = embedded.folder / schema.FILE_NAME
+        with sqlite3.connect(path) as connection:
+            connection.execute(f"PRAGMA user_version = {schema.USER_VERSION + 1}")
         connection.close()
-        with self.assertRaises(StoreError) as caught:
-            schema.connect(self.folder)
-        self.assertIn("layout 99", str(caught.exception))
+        before = path.read_bytes()
+        with self.assertRaisesRegex(StoreError, "layout 2, this release knows 1"):
+            Database(embedded.folder, ThreadedReactor())
+        self.assertEqual(path.read_bytes(), before)
+
+    def test_a_folder_in_use_is_refused(self) -> None:
+        embedded = self.open()
+        with self.assertRaisesRegex(StoreError, "in use by another ocppgw process"):
+            Database(embedded.folder, ThreadedReactor())
+        embedded.reopen()
+
+    def test_a_folder_that_can_not_be_made_is_named(self) -> None:
+        path = self.new_path()
+        path.write_text("in the way")
+        with self.assertRaisesRegex(StoreError, "can't be used: .*OCPPGW_STATE_DIR"):
+            Database(path, ThreadedReactor())
+
+    def test_nobody_else_may_read_the_files(self) -> None:
+        embedded = self.open()
+        embedded.append()
+        embedded.settle()
+        modes = {path.name: os.stat(path).st_mode & 0o077 for path in embedded.folder.iterdir()}
+        self.assertIn(schema.FILE_NAME, modes)
+        self.assertEqual(set(modes.values()), {0}, modes)
+
+
+class Tail(EmbeddedCase):
+    """What only the journal knows after a crash."""
+
+    def journaled(self, embedded: Embedded, message_id: str, action: str, payload: bytes, **more: Any) -> None:
+        members = b"".join(b',"%b":"%b"' % (name.encode(), value.encode()) for name, value in more.items())
+        embedded.append(
+            b'{"eventId":"e-%b","chargePointId":"CP-1"%b,"payload":{"action":"%b","payload":%b,"messageId":"%b"}}'
+            % (message_id.encode(), members, action.encode(), payload, message_id.encode())
+        )
+        embedded.settle()
+
+    def test_recent_calls_are_known_again(self) -> None:
+        embedded = self.open()
+        self.journaled(embedded, "m-1", "Heartbeat", b"{}")
+        embedded.append(b"{}", boot())
+        embedded.reopen()
+        state = embedded.wait(embedded.store.load_station("CP-1"))
+        self.assertEqual(list(state.recent), ["m-1"])
+        self.assertEqual(state.boot_status, "Accepted", "and what the tables hold is added")
+
+    def test_commands_are_no_calls_of_the_station(self) -> None:
+        embedded = self.open()
+        self.journaled(embedded, "m-1", "Reset", b"{}", correlationId="c-1")
+        embedded.reopen()
+        self.assertEqual(embedded.wait(embedded.store.load_station("CP-1")).recent, {})
+
+    def test_an_updated_transaction_joins_its_row(self) -> None:
+        embedded = self.open()
+        embedded.append(b"{}", transaction("7"), transaction("8", "k8", ended_at=200.0))
+        for name, number in (("7", 3), ("8", 4), ("9", 5)):
+            payload = b'{"transactionInfo":{"transactionId":"%b"},"seqNo":%d}' % (name.encode(), number)
+            self.journaled(embedded, f"m-{name}", "TransactionEvent", payload)
+        embedded.reopen()
+        transactions = embedded.wait(embedded.store.load_station("CP-1")).transactions
+        self.assertEqual(transactions["7"].records, {0: "content-0", 3: "e-m-7"})
+        self.assertEqual((transactions["8"].records, transactions["8"].ended_at), ({0: "content-0", 4: "e-m-8"}, 200.0))
+        self.assertEqual((transactions["9"].records, transactions["9"].started_at), ({5: "e-m-9"}, None))
+
+    def test_what_is_old_is_left_to_the_tables(self) -> None:
+        embedded = self.open()
+        self.journaled(embedded, "m-1", "Heartbeat", b"{}")
+        old = store.TAIL_SECONDS + 60
+
+        def age(connection: Any, _records: Any) -> None:
+            connection.execute("UPDATE journal SET at = at - ?", (old,))
+
+        embedded.wait(embedded.database.write(age))
+        embedded.reopen()
+        self.assertEqual(embedded.wait(embedded.store.load_station("CP-1")).recent, {})
+
+    def test_the_boot_payload_is_kept_as_it_came(self) -> None:
+        embedded = self.open()
+        embedded.append(b"{}", boot())
+        embedded.reopen()
+        self.assertEqual(embedded.wait(embedded.store.known_station("CP-1")).boot, BOOT)

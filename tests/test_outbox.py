@@ -9,9 +9,10 @@ from ocppgw.metrics import Metrics
 from ocppgw.ocpp.effects import Record
 from ocppgw.ports import JournalStatus
 from ocppgw.routing.outbox import Outbox
-from tests.build_embedded import Waiter
+from tests.build_embedded import Witness
 
 RECORD = Record("station", "S-1", b"12345")
+TOO_MANY = "too many records wait for the disk"
 WELL = JournalStatus(True, "", 0, 0.0, 0, 0, 0)
 
 
@@ -39,7 +40,7 @@ class OutboxTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.journal = FakeJournal()
         self.metrics = Metrics({}, "test")
-        self.waiter = Waiter()
+        self.waiter = Witness()
 
     def outbox(self, records: int = 3, size: int = 1000) -> Outbox:
         return Outbox(self.journal, self.metrics, records, size, timeout=10.0)  # type: ignore[arg-type]
@@ -51,12 +52,12 @@ class OutboxTests(SynchronousTestCase):
     def test_beyond_its_bound_the_newest_is_refused_and_counted(self) -> None:
         self.publish(self.outbox(records=3), 5)
         self.assertEqual(len(self.journal.appended), 3)
-        self.assertEqual(self.waiter.told, [("refused", 4), ("refused", 5)])
+        self.assertEqual(self.waiter.told, [("refused", token, TOO_MANY) for token in (4, 5)])
         self.assertIn(b'ocppgw_notes_total{kind="record-refused"} 2.0', self.metrics.exposition())
 
     def test_bytes_are_bounded_too(self) -> None:
         self.publish(self.outbox(size=10), 3)
-        self.assertEqual(self.waiter.told, [("refused", 3)])
+        self.assertEqual(self.waiter.told, [("refused", 3, TOO_MANY)])
 
     def test_a_disk_that_hangs_refuses_who_waits_and_who_comes(self) -> None:
         outbox = self.outbox()
@@ -64,7 +65,7 @@ class OutboxTests(SynchronousTestCase):
         outbox.check()
         self.assertEqual(len(self.journal.given_up), 1)
         self.publish(outbox, 1)
-        self.assertEqual((self.waiter.told, self.journal.appended), ([("refused", 1)], []))
+        self.assertEqual((self.waiter.told, self.journal.appended), ([("refused", 1, outbox.fault)], []))
         self.assertIn("11 s", outbox.fault)
 
     def test_a_disk_that_comes_back_is_used_again(self) -> None:

@@ -79,7 +79,11 @@ class Database:
         self._folder = folder
         self._reactor = reactor
         self._lock_file = schema.lock(folder)
-        self.connection = schema.connect(folder)
+        try:
+            self.connection = schema.connect(folder)
+        except StoreError:
+            self.release()
+            raise
         self._items: list[Item] = []  # collected since the last hand-over; reactor thread only
         self._handed: list[list[Item]] = []
         self._signal = threading.Condition()
@@ -93,6 +97,7 @@ class Database:
         self.waiting_bytes = 0
         row = self.connection.execute("SELECT max(last) FROM journal").fetchone()
         self.last: int = row[0] or 0
+        self._written = self.last  # the thread's own count: it may be a batch ahead of what the reactor was told
 
     def start(self) -> None:
         """From here on only the thread uses `connection`."""
@@ -101,8 +106,10 @@ class Database:
     def stop(self) -> "Deferred[None]":
         """Commit what waits, then close the file; fires when both are done, at the latest after CLOSE_SECONDS."""
         done: Deferred[None] = Deferred()
-        self._hand_over()
+        batch, self._items = self._items, []
         with self._signal:
+            if batch:  # also behind a batch in flight: the thread ends when it has nothing more to do
+                self._handed.append(batch)
             self._stopping = True
             self._signal.notify()
 
@@ -230,15 +237,18 @@ class Database:
     def _commit(self, batch: list[Item]) -> Committed:
         started = time.perf_counter()
         connection = self.connection
-        error, records, last = "", [], self.last
+        error, records, last = "", [], self._written
         try:
             connection.execute("BEGIN")
             records = self._run(batch)
             if records:
                 last = self._journal(records)
             connection.execute("COMMIT")
-        except (sqlite3.Error, OSError) as fault:
-            error, last = str(fault), self.last
+            self._written = last
+        except Exception as fault:
+            error, last = str(fault), self._written
+            if not isinstance(fault, sqlite3.Error | OSError):  # a fault of ours: the thread has to outlive it
+                log.failure("a batch could not be written")
             self._roll_back(batch)
         return Committed(batch, len(records), time.perf_counter() - started, error, last)
 
@@ -263,10 +273,11 @@ class Database:
             job.result = Failure()
 
     def _journal(self, records: list[Record]) -> int:
-        last = self.last + len(records)
+        last = self._written + len(records)
         body = _pack([(record.topic, record.key, record.value) for record in records])
         self.connection.execute(
-            "INSERT INTO journal (last, first, at, body) VALUES (?, ?, ?, ?)", (last, self.last + 1, time.time(), body)
+            "INSERT INTO journal (last, first, at, body) VALUES (?, ?, ?, ?)",
+            (last, self._written + 1, time.time(), body),
         )
         return last
 
