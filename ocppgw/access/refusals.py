@@ -83,12 +83,6 @@ class Reason(Enum):
         "Subprotocol does not match the path",
         "Make the version in the station's URL and its subprotocol agree, or leave the version out of the URL.",
     )
-    UNKNOWN_STATION = (
-        "UnknownStation",
-        404,
-        "Unknown station",
-        "Provision an identity for this charge point id.",
-    )
     CREDENTIALS_MISSING = (
         "CredentialsMissing",
         401,

@@ -96,14 +96,29 @@ def test_a_state_directory_that_is_a_file_is_named(tmp_path: Path) -> None:
 
 
 def test_sigterm_tells_the_stations_and_ends_cleanly(tmp_path: Path) -> None:
-    gateway = Gateway(tmp_path).start()
-    with Station(gateway, "2.1", "CP-1") as station:
+    with Gateway(tmp_path) as gateway, Station(gateway, "2.1", "CP-1") as station:
         station.booted()
         gateway.stop()
         assert station.closed_with() == 1001
     with gateway:
         gone = [e for e in gateway.events() if e["eventType"] == "StationDisconnected"]
         assert [event["payload"]["code"] for event in gone] == [1001]
+
+
+def test_sigterm_ends_each_open_command_once(tmp_path: Path) -> None:
+    with Gateway(tmp_path) as gateway, Station(gateway, "1.6", "CP-1") as station:
+        station.booted()
+        sent = gateway.command("CP-1", "Reset", {"type": "Soft"}, timeoutSec=600)
+        queued = gateway.command("CP-1", "ClearCache", timeoutSec=600)
+        station.expect_call("Reset")
+        gateway.stop()
+        assert station.closed_with() == 1001
+    with gateway:
+        for command_id in (sent, queued):
+            record = gateway.ended(command_id)
+            (event,) = gateway.terminal_events(command_id)
+            assert (event["eventType"], event["payload"]["outcome"]) == ("CommandFailed", "Unknown")
+            assert event["payload"]["error"] == record["error"]
 
 
 def test_state_files_are_nobody_elses_to_read(tmp_path: Path) -> None:
