@@ -1,12 +1,31 @@
-"""CALLs of a charger that pipelines: it may have one unanswered CALL, but if it sends more they wait in order.
+"""The CALL being served, and the CALLs behind it.
 
+A charger may have one unanswered CALL; what it sends beyond that waits in order.
 The same CALL again (id, action and payload) while the first waits for its answer is one CALL and gets one answer.
 """
 
 from collections import deque
+from collections.abc import Callable
+
+import msgspec
 
 from ocppgw.ocpp.effects import Close, Effect, Note
 from ocppgw.ocpp.frames import Call
+from ocppgw.ocpp.versions import ActionSpec
+
+
+class Serving(msgspec.Struct):
+    """The CALL being served. `text` is the frame that answers it once `token` is durable."""
+
+    call: Call
+    spec: ActionSpec
+    token: int
+    received_at: float
+    payload: bytes = b""  # the call's payload, encoded anew
+    digest: int = 0
+    text: bytes = b""
+    then: Callable[[], None] | None = None  # what changes in the station's state when the record is durable
+    replay: bool = True
 
 
 def enqueue(waiting: deque[Call], serving: Call, call: Call, limit: int) -> list[Effect]:

@@ -15,8 +15,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
-
 from ocppgw.ocpp import answers, frames, signed
 from ocppgw.ocpp.badframes import BadFrames
 from ocppgw.ocpp.calls import OutboundCalls, PendingCall
@@ -33,7 +31,7 @@ from ocppgw.ocpp.effects import (
 )
 from ocppgw.ocpp.events import EventWriter
 from ocppgw.ocpp.gate import BootGate
-from ocppgw.ocpp.inbound import enqueue
+from ocppgw.ocpp.inbound import Serving, enqueue
 from ocppgw.ocpp.recovery import answer_again
 from ocppgw.ocpp.rules import SessionRules, StationFacts
 from ocppgw.ocpp.schemas import schema_set
@@ -44,20 +42,6 @@ from ocppgw.ocpp.versions import ActionSpec, Direction, OcppVersion
 __all__ = ["Session", "SessionRules", "StationFacts"]
 
 FAILED_INTERNALLY = "the gateway could not store the message; please send it again"
-
-
-class _Serving(msgspec.Struct):
-    """The CALL being served. `text` is the frame that answers it once `token` is durable."""
-
-    call: frames.Call
-    spec: ActionSpec
-    token: int
-    received_at: float
-    payload: bytes = b""  # the call's payload, encoded anew
-    digest: int = 0
-    text: bytes = b""
-    then: Callable[[], None] | None = None  # what changes in the station's state when the record is durable
-    replay: bool = True
 
 
 def _uncounted(_version: str, _action: str) -> None:
@@ -110,7 +94,7 @@ class Session:
             version, schemas, self._gate, rules.call_timeout, rules.commands_per_station, new_id
         )
         self._transactions = TRANSACTION_RULES[version.name]
-        self._serving: _Serving | None = None
+        self._serving: Serving | None = None
         self._inbound: deque[frames.Call] | None = None
         self._count = count
         self._token = 0
@@ -251,7 +235,7 @@ class Session:
             if text:
                 return [Note("replayed"), Send(text)]
         self._token += 1
-        serving = _Serving(call, spec, self._token, now, payload, digest)
+        serving = Serving(call, spec, self._token, now, payload, digest)
         self._serving = serving
         if action in self._transactions:
             return self._transaction(serving, now, None)
@@ -275,7 +259,7 @@ class Session:
 
     def _publish(
         self,
-        serving: _Serving,
+        serving: Serving,
         event_type: str,
         answer: bytes,
         now: float,
@@ -300,7 +284,7 @@ class Session:
         )
         return Publish(record, serving.token, changes)
 
-    def _boot(self, serving: _Serving, now: float) -> list[Effect]:
+    def _boot(self, serving: Serving, now: float) -> list[Effect]:
         payload = serving.payload
         status = self.station.boot_status or self._rules.boot_status
         state = self.state
@@ -316,7 +300,7 @@ class Session:
         extra = b',"status":"%b"' % status.encode()
         return [self._publish(serving, serving.spec.event_type, answer, now, extra=extra, changes=(change,))]
 
-    def _transaction(self, serving: _Serving, now: float, found: TransactionFound | None) -> list[Effect]:
+    def _transaction(self, serving: Serving, now: float, found: TransactionFound | None) -> list[Effect]:
         """StartTransaction, StopTransaction, MeterValues (1.6) or TransactionEvent: see `ocppgw.ocpp.transactions`."""
         call = serving.call
         rule = self._transactions[call.action]
@@ -350,7 +334,7 @@ class Session:
             return self._error(call, violation.code, violation.description)
         self._token += 1
         text = frames.call_error(call.message_id, violation.code, violation.description)
-        serving = _Serving(call, spec, self._token, now, text=text, replay=False)
+        serving = Serving(call, spec, self._token, now, text=text, replay=False)
         try:
             payload = frames.dumps(call.payload)
         except ValueError as error:
