@@ -6,7 +6,7 @@ UNIT_TESTS = $(wildcard tests/test_*.py)
 SOURCES := setup.cfg pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev install-bench run demo test check lint types imports newsfragment format bench build \
+.PHONY: help install install-dev install-bench run run-tls demo test check lint types imports newsfragment format bench build \
         constraints clean
 
 help: ## list the targets
@@ -17,6 +17,10 @@ install: .venv/.installed ## make .venv with the gateway and its tools
 run: install ## start the gateway on this machine (ws 8080, operations HTTP 3001)
 	@tools/next-steps
 	@exec $(BIN)/twistd --nodaemon --pidfile= ocppgw -c etc/ocppgw.dev.toml
+
+run-tls: install ## the same with TLS and client certificates, and a development PKI in var/pki (wss 8443)
+	@test -d var/pki || $(BIN)/ocppgw pki init var/pki --name localhost --name 127.0.0.1 > /dev/null
+	@exec $(BIN)/twistd --nodaemon --pidfile= ocppgw -c etc/ocppgw.tls-dev.toml
 
 demo: install ## gateway, simulated stations and their events in one terminal; Ctrl-C ends all
 	@tools/demo

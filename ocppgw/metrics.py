@@ -101,6 +101,7 @@ class Metrics:
         self._build = {"version": version, "python": platform.python_version()}
         self._connections: Callable[[], Mapping[str, int]] = dict
         self._journal: Callable[[], JournalStatus] | None = None
+        self._tls_ends: Callable[[], Iterable[tuple[str, str, float]]] = tuple
         self._versions = frozenset(actions)
         self._received = _received_counts(actions)
         self._messages = self._received.values
@@ -119,6 +120,10 @@ class Metrics:
         self._events = Counts("ocppgw_events_published", "Events made durable.", ("topic",))
         self._commands = Counts("ocppgw_commands", "Commands that ended, by outcome.", ("outcome",))
         self._closes = Counts("ocppgw_closes", "WebSocket connections closed, by close code.", ("code",))
+        self._tls = Counts("ocppgw_tls_connections", "Stations let in over TLS.", ("version", "resumed"))
+        self._reloads = Counts(
+            "ocppgw_tls_reloads", "Looks at the TLS files, by why they were looked at and outcome.", ("why", "outcome")
+        )
         self._left_out = Counts("ocppgw_log_left_out", "Log lines left out by rate limits.", ())
         self._left_out.add(amount=0)
         self._answer = Buckets("ocppgw_answer_seconds", "From receiving a CALL to sending its answer.", ANSWER_SECONDS)
@@ -147,6 +152,15 @@ class Metrics:
     def handshake(self, outcome: str) -> None:
         """A handshake was decided: "admitted" or the reason of the refusal (a constant, never the peer's words)."""
         self._handshakes.add(outcome)
+
+    def tls(self, version: str, *, resumed: bool) -> None:
+        """A station was let in over TLS of this version (as OpenSSL names it)."""
+        self._tls.add(version, "yes" if resumed else "no")
+
+    def tls_reloaded(self, why: str, outcome: str) -> None:
+        """The TLS files were looked at again ("timer", "SIGHUP"): "swapped", "unchanged" or "kept" (the new ones can't
+        be used)."""
+        self._reloads.add(why, outcome)
 
     def call_error(self, version: str, code: str) -> None:
         """A CALLERROR with this code was sent."""
@@ -182,6 +196,10 @@ class Metrics:
         """Ask these at each scrape: open connections by OCPP version, and the journal's state."""
         self._connections, self._journal = connections, journal
 
+    def watch_tls(self, ends: Callable[[], Iterable[tuple[str, str, float]]]) -> None:
+        """Ask for the TLS files in use at each scrape: (certificate, ca or crl; subject or issuer; when it ends)."""
+        self._tls_ends = ends
+
     def exposition(self) -> bytes:
         """Everything in the Prometheus text format (`CONTENT_TYPE`)."""
         return generate_latest(self.registry)
@@ -191,12 +209,20 @@ class Metrics:
         yield self._connection_gauge()
         for counts in (self._received, self._handshakes, self._call_errors, self._bad_frames, self._notes):
             yield counts.metric()
-        for counts in (self._events, self._commands, self._closes, self._left_out):
+        for counts in (self._events, self._commands, self._closes, self._left_out, self._tls, self._reloads):
             yield counts.metric()
         for buckets in (self._answer, self._commit, self._batch):
             yield buckets.metric()
+        yield self._tls_gauge()
         if self._journal is not None:
             yield from _journal_gauges(self._journal())
+
+    def _tls_gauge(self) -> GaugeMetricFamily:
+        help_text = "When a certificate or CRL in use ends, seconds since the epoch."
+        family = GaugeMetricFamily("ocppgw_tls_not_after_seconds", help_text, labels=["kind", "name"])
+        for kind, name, at in self._tls_ends():
+            family.add_metric([kind, name], at)
+        return family
 
     def _connection_gauge(self) -> GaugeMetricFamily:
         family = GaugeMetricFamily("ocppgw_connections", "Open station connections.", labels=["version"])

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import msgspec
 from twisted.internet.defer import Deferred
 
+from ocppgw.access.attempts import StoredAttempt
 from ocppgw.ocpp.effects import Change, Record
 from ocppgw.ocpp.state import StationState, TransactionFound
 
@@ -104,13 +105,66 @@ class CommandRecord(msgspec.Struct, frozen=True, rename="camel", omit_defaults=T
     error: dict[str, Any] | None = None
 
 
+class Known(msgspec.Struct, frozen=True):
+    """All that is stored about who a station is, fetched in one go.
+
+    `identity` is the JSON of contract.md section 2, None when the station is unknown; `revocation` the denylist's
+    entry for the fingerprint that was asked about, None when it is not on it; `security_profile` the highest one
+    (OCPP security profiles 0 to 3) the station ever connected with.
+    """
+
+    identity: Mapping[str, Any] | None = None
+    revocation: Mapping[str, Any] | None = None
+    security_profile: int = 0
+
+
+class Edit(msgspec.Struct, frozen=True):
+    """The outcome of a change to an identity: what to store (None: delete it) and the audit event beside it."""
+
+    identity: Mapping[str, Any] | None
+    event: Record | None = None
+
+
 class Store(Protocol):
     """Identities, station state and command records (embedded: the same SQLite file as the journal)."""
 
-    def identity(self, charge_point_id: str) -> "Deferred[Mapping[str, Any] | None]":
-        """The identity JSON of contract.md section 2, or None when the station is unknown."""
+    def look_up(self, charge_point_id: str, fingerprint: str = "") -> "Deferred[Known]":
+        """Who the station is, and whether the certificate with this fingerprint (normalised; "" for none) is on the
+        denylist."""
 
-    def put_identity(self, identity: Mapping[str, Any]) -> "Deferred[None]": ...
+    def put_identity(self, identity: Mapping[str, Any], event: Record | None = None) -> "Deferred[None]":
+        """Store it, new or not, with its audit event in the same transaction."""
+
+    def edit_identity(
+        self, charge_point_id: str, edit: Callable[[dict[str, Any] | None], Edit | None]
+    ) -> "Deferred[Mapping[str, Any] | None]":
+        """Read, change and store an identity as one step; fires with what is stored afterwards.
+
+        `edit` gets a copy it may change (None: there is no such identity) and returns what to store; None leaves
+        everything as it is. It may raise an OcppgwError, which the Deferred then fails with. Deleting an identity
+        also forgets its security profile.
+        """
+
+    def identities(self, search: str = "", offset: int = 0, limit: int = 100) -> "Deferred[IdentityPage]":
+        """Identities in the order of their ids; `search`: part of chargePointId, stationId or tenantId, any case."""
+
+    def revoke_certificate(self, fingerprint: str, entry: Mapping[str, Any], event: Record) -> "Deferred[None]":
+        """Put a fingerprint on the denylist (contract.md section 2: revoked-certs), for the store's revocation TTL."""
+
+    def revocations(self) -> "Deferred[Mapping[str, Mapping[str, Any]]]":
+        """The denylist: fingerprint to entry."""
+
+    def remember_profile(self, charge_point_id: str, security_profile: int) -> "Deferred[None]":
+        """Raise the station's highest security profile; a lower one than stored changes nothing."""
+
+    def on_access_change(self, callback: "AccessListener") -> None:
+        """Call back, in the reactor thread, after every change of an identity or of the denylist, made on any node."""
+
+    def save_attempts(self, attempts: Sequence[StoredAttempt]) -> "Deferred[None]":
+        """Keep records of connection attempts; the store drops the oldest beyond its bound. May be lost in a crash."""
+
+    def attempts(self, query: "AttemptQuery") -> "Deferred[Sequence[StoredAttempt]]":
+        """Newest first."""
 
     def claim(self, charge_point_id: str) -> "Deferred[Claim]": ...
 
@@ -136,6 +190,32 @@ class Store(Protocol):
 
     def known_stations(self) -> "Deferred[Sequence[StationRow]]":
         """All stations ever seen or provisioned, for the console and `/v1/stations`."""
+
+
+class IdentityPage(msgspec.Struct, frozen=True):
+    """`total` counts all that match, whatever the page's size."""
+
+    identities: Sequence[Mapping[str, Any]]
+    total: int
+
+
+class AccessListener(Protocol):
+    """Who is told that access rights changed: a station's identity, or a certificate that was revoked."""
+
+    def identity_changed(self, charge_point_id: str) -> None: ...
+    def certificate_revoked(self, fingerprint: str) -> None: ...
+
+
+class AttemptQuery(msgspec.Struct, frozen=True):
+    """Which attempts: those that fit any of `charge_point_id`, `addresses`, `fingerprints`, `common_names` (all empty:
+    every attempt); `refused_only` leaves out those that were let in."""
+
+    charge_point_id: str = ""
+    addresses: tuple[str, ...] = ()
+    fingerprints: tuple[str, ...] = ()
+    common_names: tuple[str, ...] = ()
+    refused_only: bool = False
+    limit: int = 20
 
 
 class StationRow(msgspec.Struct, frozen=True):
@@ -182,6 +262,9 @@ class GatewayApi(Protocol):
 
     def ready(self) -> tuple[bool, dict[str, Any]]:
         """(ready?, {"journal": {...}, "draining": bool, "reason": str}): 503 when not ready."""
+
+    def attempts(self, query: AttemptQuery) -> "Deferred[list[dict[str, Any]]]":
+        """Connection attempts, newest first, as `/v1/attempts` shows them (ocppgw.access.attempts.shown)."""
 
     def health(self) -> dict[str, Any]:
         """{"status": "ok", "nodeId", "version", "uptimeSeconds", "connections": {"1.6J": n, ...}}."""

@@ -1,34 +1,54 @@
 """From the settings tree to the values that each room works with. Only the top row knows the tree."""
 
+import hashlib
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ocppgw.access.addresses import parse_network
 from ocppgw.access.admission import AdmissionRules
-from ocppgw.access.identity import parse_identity
+from ocppgw.access.authenticate import Hashing
+from ocppgw.access.certify import CertificateRules
+from ocppgw.access.proxies import ProxyRules
+from ocppgw.access.turnstile import TurnstileRules
 from ocppgw.config import Settings
+from ocppgw.config.rules import speaks_tls
 from ocppgw.errors import ConfigError, OcppgwError
+from ocppgw.net.tls import TlsFiles
 from ocppgw.net.websocket import WebSocketRules
 from ocppgw.ocpp.answers import AnswerRules
-from ocppgw.ocpp.session import SessionRules
+from ocppgw.ocpp.rules import SessionRules, SigningJudge
 from ocppgw.ocpp.versions import by_name
+from ocppgw.pki import Signer
 from ocppgw.routing.entrance import EntranceRules
+from ocppgw.routing.proving import ProofRules
+from ocppgw.routing.provisioning import check_identity
+
+DENIAL_QUANTUM = 0.1  # seconds: longer than a hash takes on an idle machine
 
 
-def read_identities(settings: Settings, config_dir: Path) -> list[dict[str, Any]]:
-    """The identity files (*.json) of `stations.identities_dir`. Errors: ConfigError naming every bad file."""
+def read_identities(settings: Settings, config_dir: Path) -> dict[str, tuple[dict[str, Any], str]]:
+    """The identity files (*.json) of `stations.identities_dir`: id to record and the file's digest. Reads disk.
+
+    Errors: ConfigError naming every bad file.
+    """
     if not settings.stations.identities_dir:
-        return []
+        return {}
     folder = config_dir / settings.stations.identities_dir
-    identities: list[dict[str, Any]] = []
+    if not folder.is_dir():  # no files would mean: forget all stations that came from one
+        raise ConfigError(f"stations.identities_dir {folder} is not a folder", hint="create it, or mend the path")
+    identities: dict[str, tuple[dict[str, Any], str]] = {}
     faults: list[str] = []
     for path in sorted(folder.glob("*.json")):
         try:
-            identity = json.loads(path.read_bytes())
-            parse_identity(identity)
-            identities.append(identity)
+            text = path.read_bytes()
+            identity = json.loads(text)
+            name = check_identity(identity).charge_point_id
+            if name in identities:
+                faults.append(f"{path}: another file is for {name}, too")
+            identities[name] = (identity, hashlib.sha256(text).hexdigest())
         except (OSError, ValueError, OcppgwError) as error:
             faults.append(f"{path}: {error}")
     if faults:
@@ -45,15 +65,74 @@ def entrance_rules(settings: Settings) -> EntranceRules:
             allowed=tuple(parse_network(text) for text in (*admission.allowed_ips, *admission.allowed_cidrs)),
             versions=served,
         ),
-        auth_mode=stations.auth_mode,
-        unknown_tenant=stations.unknown_tenant if stations.unknown == "admit" else None,
         max_connections=settings.websocket.max_connections,
         swaps_per_minute=admission.swaps_per_minute,
-        log_cooldown=admission.flood_log_cooldown_seconds,
+        proxies=proxy_rules(settings),
+        turnstile=TurnstileRules(
+            max_connections=admission.max_connections_per_address,
+            max_half_open=admission.max_half_open_per_address,
+            handshakes_per_minute=admission.handshakes_per_minute_per_address,
+            refusals_per_minute=admission.refusals_per_minute_per_address,
+        ),
+        min_profile=admission.min_security_profile,
+        denial_quantum=DENIAL_QUANTUM,
     )
 
 
-def session_rules(settings: Settings) -> SessionRules:
+def proxy_rules(settings: Settings) -> ProxyRules:
+    admission = settings.admission
+    return ProxyRules(tuple(parse_network(text) for text in admission.trusted_proxies), admission.proxy_header)
+
+
+def proof_rules(settings: Settings) -> ProofRules:
+    stations = settings.stations
+    return ProofRules(
+        auth_mode=stations.auth_mode,
+        unknown_tenant=stations.unknown_tenant if stations.unknown == "admit" else None,
+        hashing=Hashing(
+            stations.hash_algorithm, stations.scrypt_n, stations.scrypt_r, stations.scrypt_p, stations.scrypt_keylen
+        ),
+        certificates=CertificateRules(
+            require_binding=stations.require_cert_binding, organizations=settings.tls.client_organizations
+        ),
+    )
+
+
+def tls_files(settings: Settings, config_dir: Path) -> TlsFiles | None:
+    """The files of the TLS ports, None when no port speaks TLS."""
+    tls = settings.tls
+    if not speaks_tls(settings):
+        return None
+
+    def paths(texts: Iterable[str]) -> tuple[Path, ...]:
+        return tuple(config_dir / text for text in texts)
+
+    return TlsFiles(
+        cert_paths=paths(tls.cert_path),
+        key_paths=paths(tls.key_path),
+        sni={name: paths(files) for name, files in tls.sni.items()},
+        ca_paths=paths(tls.ca_path),
+        crl_paths=paths(tls.crl_path),
+        crl_check=tls.crl_check if tls.crl_path else "none",
+        crl_expired=tls.crl_expired,
+        crl_missing=tls.crl_missing,
+        min_version=tls.min_version,
+        ciphers=tls.ciphers,
+        session_seconds=tls.session_seconds,
+    )
+
+
+def listeners(settings: Settings) -> list[tuple[int, str]]:
+    """Ports of stations and what they speak: plain, none, request or require (the last three are TLS and say how a
+    client certificate is asked for)."""
+    websocket, tls = settings.websocket, settings.tls
+    asked = tls.client_auth if tls.ca_path else "none"
+    kinds = {"plain": "plain", "tls": "none", "mtls": "require", "mtls-optional": "request"}
+    main = (websocket.port, asked if tls.enabled else "plain")
+    return [main, *((int(port), kinds[kind]) for port, kind in websocket.more_ports.items())]
+
+
+def session_rules(settings: Settings, judge: SigningJudge | None) -> SessionRules:
     ocpp, answers = settings.ocpp, settings.answers
     return SessionRules(
         answers=AnswerRules(
@@ -62,6 +141,7 @@ def session_rules(settings: Settings) -> SessionRules:
             id_token_status=answers.id_token_status,
             id_tokens=dict(answers.id_tokens),
             data_transfer_vendors=frozenset(answers.data_transfer_vendors),
+            sign_certificate="Accepted" if settings.signing.mode == "backend" else "Rejected",
         ),
         boot_status=ocpp.boot_status,
         assume_accepted=ocpp.assume_accepted,
@@ -73,7 +153,28 @@ def session_rules(settings: Settings) -> SessionRules:
         replay_seconds=ocpp.response_cache_ttl_seconds,
         bad_frames=ocpp.bad_frames_limit,
         bad_frames_seconds=ocpp.bad_frames_window_seconds,
+        signing_judge=judge,
     )
+
+
+def local_signer(settings: Settings, config_dir: Path) -> Signer | None:
+    """The local CA, None where there is none. Reads disk. Errors: ConfigError naming the file."""
+    signing = settings.signing
+    if signing.mode != "local":
+        return None
+    certificate, key = config_dir / signing.ca_cert_path, config_dir / signing.ca_key_path
+    try:
+        return Signer(
+            certificate.read_bytes(),
+            key.read_bytes(),
+            valid_days=signing.valid_days,
+            source=str(certificate),
+            key_source=str(key),
+        )
+    except OSError as error:
+        raise ConfigError(
+            f"signing: {error.filename} can't be read: {error.strerror}", hint="check path and rights"
+        ) from None
 
 
 def websocket_rules(settings: Settings) -> WebSocketRules:

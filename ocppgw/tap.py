@@ -9,14 +9,12 @@ import random
 import select
 import sys
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from twisted.application.service import IServiceCollection, MultiService, Service
-from twisted.internet.defer import Deferred, DeferredList, succeed
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort
-from twisted.internet.task import LoopingCall
+from twisted.application.service import IServiceCollection, MultiService
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
@@ -24,23 +22,45 @@ from twisted.python.threadpool import ThreadPool
 
 from ocppgw import __version__
 from ocppgw.access.refusals import Reason
+from ocppgw.access.verified import KEY_BYTES, VerifiedSecrets
 from ocppgw.config import Loaded, Settings, load
-from ocppgw.errors import AddressInUse, OcppgwError
+from ocppgw.errors import OcppgwError
 from ocppgw.logs import observer
 from ocppgw.metrics import Metrics
 from ocppgw.net.embedded import Database, SqliteJournal, SqliteStore
 from ocppgw.net.fastpoll import FastPoll
+from ocppgw.net.tls import TlsCreator, TlsReloader
 from ocppgw.net.web import build_site
 from ocppgw.net.websocket import SWEEPS_PER_INTERVAL, ChargerFactory
 from ocppgw.ocpp.schemas import schema_set
 from ocppgw.ocpp.session import Session
 from ocppgw.ocpp.versions import AUDIT, COMMAND, SESSION, STATION, VERSIONS
+from ocppgw.reloading import Reloading
+from ocppgw.routing.attempt_log import AttemptLog
 from ocppgw.routing.commands import Commands
-from ocppgw.routing.entrance import Entrance, Welcome
+from ocppgw.routing.credentials import Credentials
+from ocppgw.routing.entrance import Entrance, Renewals, Welcome
 from ocppgw.routing.gateway import Gateway
+from ocppgw.routing.handshake_log import HandshakeLog
 from ocppgw.routing.links import Link, Surroundings
 from ocppgw.routing.outbox import Outbox
-from ocppgw.rules_from_settings import entrance_rules, read_identities, session_rules, websocket_rules
+from ocppgw.routing.proving import Prover
+from ocppgw.routing.provisioning import Provisioning
+from ocppgw.routing.signing import Signing
+from ocppgw.routing.warden import Warden
+from ocppgw.rules_from_settings import (
+    entrance_rules,
+    listeners,
+    local_signer,
+    proof_rules,
+    proxy_rules,
+    read_identities,
+    session_rules,
+    tls_files,
+    websocket_rules,
+)
+from ocppgw.station_ports import PLAIN, Ports, StationPorts, tls_ends
+from ocppgw.ticker import Ticker
 
 log = Logger(namespace="ocppgw")
 
@@ -51,6 +71,7 @@ TOPICS = {
     AUDIT: "cpms.audit.events",
 }
 HASHING_THREADS = 4
+READING_THREADS = 2  # files that are read again, certificates that are signed
 CHECK_SECONDS = 1.0
 TEND_SECONDS = 60.0
 DRAIN_SECONDS = 5.0  # for chargers to answer the close frame
@@ -93,19 +114,33 @@ class GatewayService(MultiService):
         self._loaded = loaded
         self._settings = loaded.settings
         self._reactor = reactor
-        self._ports: list[IListeningPort] = []
         self._probe: Deferred[None] | None = None  # a write to find out whether the disk is well again
-        self._build(loaded.settings, reactor)
+        self._build(loaded.settings, config_dir, reactor)
         self._identities = read_identities(loaded.settings, config_dir)
 
-    def _build(self, settings: Settings, reactor: Any) -> None:
+    def _build(self, settings: Settings, config_dir: Path, reactor: Any) -> None:
         node_id = settings.node.id
         folder = Path(settings.state_dir)
         random_source = random.SystemRandom()
 
         metrics = Metrics({version.name: version.actions for version in VERSIONS}, __version__)
+        self._hashing = ThreadPool(1, HASHING_THREADS, name="ocppgw-hashing")
+        self._reading = ThreadPool(0, READING_THREADS, name="ocppgw-reading")
+
+        def hash_in_thread(function: Callable[[], Any]) -> "Deferred[Any]":
+            return deferToThreadPool(reactor, self._hashing, function)
+
+        def read_in_thread(function: Callable[[], Any]) -> "Deferred[Any]":
+            return deferToThreadPool(reactor, self._reading, function)
+
         self._database = Database(folder, reactor)
-        self._store = SqliteStore(self._database, reactor.seconds, settings.commands.audit_ttl_seconds)
+        self._store = SqliteStore(
+            self._database,
+            reactor.seconds,
+            settings.commands.audit_ttl_seconds,
+            settings.stations.revoked_ttl_seconds,
+            settings.admission.attempts_kept,
+        )
         self._journal = SqliteJournal(
             self._database,
             metrics,
@@ -124,6 +159,8 @@ class GatewayService(MultiService):
 
         around = Surroundings(reactor, self._store, self._outbox, metrics)
         self._links = around.links
+        proofs = proof_rules(settings)
+        credentials = Credentials(self._store, around.links, reactor, node_id, _uuid, hash_in_thread, proofs.hashing)
         around.commands = self._commands = Commands(
             self._store,
             self._outbox,
@@ -134,19 +171,30 @@ class GatewayService(MultiService):
             settings.commands.default_timeout_seconds,
             new_id=_uuid,
             new_number=lambda: random_source.randrange(1, 2**31),
+            credentials=credentials,
         )
+        signer, signing = local_signer(settings, config_dir), None
+        if signer is not None:
+            signing = Signing(signer, self._commands, around.links, self._store, metrics, reactor, read_in_thread)
+        around.signing = signing
 
-        self._hashing = ThreadPool(1, HASHING_THREADS, name="ocppgw-hashing")
+        self._attempts = AttemptLog(self._store, metrics, reactor)
+        handshakes = HandshakeLog(metrics, self._attempts, reactor, settings.admission.flood_log_cooldown_seconds)
+        verified = VerifiedSecrets(os.urandom(KEY_BYTES), settings.stations.verified_cache_seconds)
         entrance = Entrance(
             entrance_rules(settings),
             self._store,
             around.links,
+            Prover(proofs, hash_in_thread, verified, reactor.seconds),
+            handshakes,
             metrics,
             reactor,
-            in_thread=lambda function: deferToThreadPool(reactor, self._hashing, function),
             ready=self._closed_for,
+            renewals=Renewals(credentials.first_used, credentials.certificate_seen),
         )
-        rules = session_rules(settings)
+        warden = Warden(self._store, around.links, proofs, handshakes, reactor.seconds)
+        self._store.on_access_change(warden)
+        rules = session_rules(settings, None if signing is None else signing.judge)
 
         def open_link(welcome: Welcome, socket: Any) -> Link:
             version = welcome.admitted.version
@@ -160,10 +208,20 @@ class GatewayService(MultiService):
                 _uuid,
                 metrics.received,
             )
-            return Link(session, socket, version, welcome.admitted.subprotocol, around)
+            return Link(session, socket, version, welcome.admitted.subprotocol, around, welcome.proof)
 
         self._poll = FastPoll(reactor) if settings.websocket.fast_lane and hasattr(select, "epoll") else None
         self._chargers = ChargerFactory(websocket_rules(settings), entrance, open_link, reactor, self._poll)
+        provisioning = Provisioning(self._store, reactor, node_id, _uuid)
+        reloader = self._build_ports(settings, config_dir, reactor, entrance, warden, metrics, read_in_thread)
+        self._reloading = Reloading(
+            reloader,
+            self._store,
+            lambda: read_identities(settings, config_dir),
+            provisioning.file_event,
+            read_in_thread,
+            reactor,
+        )
         self._gateway = Gateway(
             node_id,
             TOPICS,
@@ -172,16 +230,57 @@ class GatewayService(MultiService):
             self._journal,
             self._outbox,
             self._commands,
+            self._attempts,
             reactor,
             settings.node.service_name,
         )
         metrics.watch(around.links.counts, self._journal.status)
         token = settings.operations.token.get_secret_value() or None
-        self._site = build_site(self._gateway, metrics, token, reactor)
+        self._site = build_site(self._gateway, metrics, token, reactor, provisioning=provisioning)
 
+        self._keep_time(settings, reloader)
+
+    def _build_ports(
+        self,
+        settings: Settings,
+        config_dir: Path,
+        reactor: Any,
+        entrance: Entrance,
+        warden: Warden,
+        metrics: Metrics,
+        in_thread: Callable[[Callable[[], Any]], "Deferred[Any]"],
+    ) -> TlsReloader | None:
+        """What stations connect to; the TLS files are read here for the first time."""
+        kinds, files = listeners(settings), tls_files(settings, config_dir)
+        creator, reloader = None, None
+        if files is not None:
+            creator = TlsCreator({kind for _, kind in kinds} - {PLAIN}, reactor.seconds)
+            reloader = TlsReloader(
+                files, creator, in_thread, reactor.seconds, metrics.tls_reloaded, warden.crls_changed
+            )
+            reloader.load_first()
+            metrics.watch_tls(lambda: tls_ends(creator))
+        self._stations = StationPorts(
+            kinds,
+            settings.websocket.host,
+            settings.websocket.backlog,
+            self._chargers,
+            entrance,
+            creator,
+            proxy_rules(settings) if settings.websocket.proxy_protocol else None,
+            settings.admission.accepts_per_second,
+            reactor,
+        )
+        self._ports = Ports(reactor)
+        return reloader
+
+    def _keep_time(self, settings: Settings, reloader: TlsReloader | None) -> None:
         self._every(CHECK_SECONDS, self._check)
         self._every(TEND_SECONDS, self._tend)
         self._every(settings.websocket.ping_interval_seconds / SWEEPS_PER_INTERVAL, self._chargers.sweep)
+        turns = {settings.tls.reload_seconds, settings.tls.crl_reload_seconds} - {0}
+        if reloader is not None and turns:
+            self._every(float(min(turns)), self._reloading.look)
 
     # --- twisted.application.service
 
@@ -196,38 +295,39 @@ class GatewayService(MultiService):
     def privilegedStartService(self) -> None:
         """Listen before privileges are dropped; a port that is taken ends in a message."""
         super().privilegedStartService()
-        settings = self._settings
-        try:
-            self._listen(settings.websocket.port, self._chargers, settings.websocket.host, settings.websocket.backlog)
-            self._listen(settings.operations.port, self._site, settings.operations.host, 50)
-        except AddressInUse as error:
-            print(f"ocppgw can't start: {error}", file=sys.stderr)
-            raise SystemExit(1) from None
+        operations = self._settings.operations
+        self._stations.open(self._ports)
+        self._ports.open(operations.port, self._site, operations.host, 50, "operations at http")
 
     def startService(self) -> None:
         for version in VERSIONS:
             schema_set(version)  # compiled now, not in the first station's handshake
         self._hashing.start()
+        self._reading.start()
         if self._poll is not None:
             self._poll.start()
         self._database.start()
-        for identity in self._identities:
-            self._store.put_identity(identity).addErrback(_log_failure, "an identity was not stored")
+        synced = self._reloading.sync(self._identities).addErrback(_log_failure, "identity files were not stored")
+        synced.addCallback(self._open_to_stations)
+        self._reloading.listen_to_hangups()
         self._commands.sweep().addCallbacks(_log_swept, _log_failure, errbackArgs=("open commands were not swept",))
         super().startService()
         for problem in self._loaded.warnings:
             log.warn("configuration: {problem}", problem=str(problem))
-        for port, purpose in zip(self._ports, ("stations at ws", "operations at http"), strict=True):
-            address: Any = port.getHost()
-            log.info("{purpose}://{host}:{port}", purpose=purpose, host=address.host, port=address.port)
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 20, 50)
 
+    def _open_to_stations(self, _result: Any) -> None:
+        """Every identity is known: before, a station could have been taken for an unknown one."""
+        self._gateway.starting = False
+        for purpose, host, port in self._ports.addresses():
+            log.info("{purpose}://{host}:{port}", purpose=purpose, host=host, port=port)
+
     def stopService(self) -> "Deferred[None]":
         """No new stations; 1001 to those connected; then the last commit."""
         self._gateway.draining = True
-        closed = DeferredList([_stopped(port.stopListening()) for port in self._ports])
+        closed = self._ports.close()
         self._chargers.close_all(1001, "the gateway is shutting down")
         return closed.addCallback(self._drained, self._reactor.seconds() + DRAIN_SECONDS)
 
@@ -239,6 +339,7 @@ class GatewayService(MultiService):
         for link in self._links:
             link.closed(1001, "the gateway is shutting down")
         stopped = _stopped(super().stopService())
+        stopped.addCallback(lambda _: self._attempts.flush())
         stopped.addCallback(lambda _: self._database.stop())
         return stopped.addCallback(self._closed)
 
@@ -246,23 +347,14 @@ class GatewayService(MultiService):
         self._journal.close()
         self._database.release()
         self._hashing.stop()
+        self._reading.stop()
         if self._poll is not None:
             self._poll.stop()
 
     # --- inside
 
-    def _listen(self, port: int, factory: Any, host: str, backlog: int) -> None:
-        try:
-            self._ports.append(self._reactor.listenTCP(port, factory, backlog=backlog, interface=host))
-        except CannotListenError as error:
-            reason = getattr(error.socketError, "strerror", None) or error.socketError
-            raise AddressInUse(
-                f"can't listen on {host}:{port}: {reason}",
-                hint="another process has the port: find it with `ss -ltnp`, or change the port in the configuration",
-            ) from None
-
     def _every(self, seconds: float, action: Any) -> None:
-        ticker = _Ticker(seconds, action, self._reactor)
+        ticker = Ticker(seconds, action, self._reactor)
         ticker.setServiceParent(self)
 
     def _check(self) -> None:
@@ -284,32 +376,9 @@ class GatewayService(MultiService):
         """Why nobody is let in now, if so."""
         if self._gateway.draining:
             return Reason.DRAINING
+        if self._gateway.starting:
+            return Reason.STARTING
         return Reason.STORE_UNAVAILABLE if self._outbox.fault else None
-
-
-class _Ticker(Service):
-    """A periodic task that survives its own failures."""
-
-    def __init__(self, seconds: float, action: Any, reactor: Any) -> None:
-        self._seconds = seconds
-        self._action = action
-        self._loop = LoopingCall(self._run)
-        self._loop.clock = reactor
-
-    def startService(self) -> None:
-        super().startService()
-        self._loop.start(self._seconds, now=False)
-
-    def stopService(self) -> None:
-        super().stopService()
-        if self._loop.running:
-            self._loop.stop()
-
-    def _run(self) -> None:
-        try:
-            self._action()
-        except Exception:
-            log.failure("a periodic task failed")
 
 
 def _uuid() -> str:

@@ -25,6 +25,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ocppgw.access.admission import AdmissionRules, Admitted, HandshakeFacts, admit
 from ocppgw.access.refusals import Reason, Refused
+from ocppgw.access.transport import TlsFailure
 from ocppgw.metrics import Metrics
 from ocppgw.net.websocket import ChargerFactory, WebSocketRules
 from ocppgw.ocpp.session import Session, SessionRules, StationFacts
@@ -102,7 +103,13 @@ class FakeEntrance:
         self.refusal: Refused | None = None
         self.asked: list[HandshakeFacts] = []
         self.refused: list[Reason] = []
+        self.failures: list[TlsFailure] = []
+        self.inside = 0
         self._waiting: list[tuple[Deferred[Any], Any]] = []
+
+    def visit(self, peer: str, listener: str) -> "FakeVisit":
+        self.inside += 1
+        return FakeVisit(self, peer)
 
     def decide(self, facts: HandshakeFacts, headers: Any) -> Deferred[Any]:
         self.asked.append(facts)
@@ -121,6 +128,32 @@ class FakeEntrance:
     def refuse(self, reason: Reason, address: str) -> Refused:
         self.refused.append(reason)
         return Refused(reason)
+
+
+class FakeVisit:
+    """What the edge tells the entrance of one connection."""
+
+    def __init__(self, entrance: FakeEntrance, peer: str) -> None:
+        self.entrance = entrance
+        self.address = peer
+        self.is_upgraded = False
+        self.has_left = False
+        self.decide = entrance.decide
+
+    def refuse(self, reason: Reason, detail: str = "", url: str = "", *, is_cut: bool = False) -> Refused:
+        return self.entrance.refuse(reason, self.address)
+
+    def gone(self, failure: TlsFailure | None) -> None:
+        if failure is not None:
+            self.entrance.failures.append(failure)
+
+    def upgraded(self) -> None:
+        self.is_upgraded = True
+
+    def left(self) -> None:
+        if not self.has_left:
+            self.has_left = True
+            self.entrance.inside -= 1
 
 
 def welcome(admitted: Admitted) -> Welcome:
@@ -213,7 +246,7 @@ class Peer:
 
     def upgrade(self, *args: str, **options: Any) -> "Peer":
         self.send(request(*args, **options))
-        self.answer()
+        self.last = self.answer()
         return self
 
     def take(self) -> bytes:

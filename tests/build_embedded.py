@@ -114,21 +114,25 @@ class Embedded:
     """One state directory, open."""
 
     def __init__(
-        self, folder: Path, retention_days: float = 7.0, retention_bytes: int = 2**30, command_ttl: float = 86_400.0
+        self,
+        folder: Path,
+        retention_days: float = 7.0,
+        retention_bytes: int = 2**30,
+        command_ttl: float = 86_400.0,
+        revoked_ttl: float = 0.0,
+        attempts_kept: int = 5000,
     ) -> None:
         self.folder = folder
-        self._settings = (retention_days, retention_bytes, command_ttl)
+        self._retention = (retention_days, retention_bytes)
+        self._bounds = (command_ttl, revoked_ttl, attempts_kept)
         self.reactor = ThreadedReactor()
         self._open()
 
     def _open(self) -> None:
-        retention_days, retention_bytes, command_ttl = self._settings
         self.metrics = Metrics({"1.6J": ()}, "test")
         self.database = Database(self.folder, self.reactor)
-        self.store = SqliteStore(self.database, self.reactor.seconds, command_ttl)
-        self.journal = SqliteJournal(
-            self.database, self.metrics, self.reactor, self.folder, retention_days, retention_bytes
-        )
+        self.store = SqliteStore(self.database, self.reactor.seconds, *self._bounds)
+        self.journal = SqliteJournal(self.database, self.metrics, self.reactor, self.folder, *self._retention)
         self.disk = Disk(self.database.connection)
         self.database.connection = self.disk  # type: ignore[assignment]
         self.database.start()

@@ -1,34 +1,20 @@
 """What every implementation of `ports.Store` has to do, beside the journal that shares its transactions."""
 
-import abc
 import json
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred
 
 from ocppgw.ocpp.effects import Change, Record, SaveBoot, SaveTransaction
-from ocppgw.ports import CommandRecord, Journal, Store
+from ocppgw.ports import CommandRecord
+from tests.contract_access import IDENTITY, AccessContract
 from tests.contract_journal import Told
 
-IDENTITY = {"chargePointId": "CP-1", "stationId": "station-1", "tenantId": "tenant-1", "auth": {"type": "basic"}}
 BOOT = {"chargePointVendor": "Vendor", "chargePointModel": "Model"}
 QUEUED = CommandRecord("c-1", "Reset", "CP-1", "Queued", "2026-11-24T08:00:00.000Z", request_payload={"type": "Soft"})
 SENT = msgspec.structs.replace(QUEUED, status="Sent", unique_id="m-1")
 ACCEPTED = msgspec.structs.replace(SENT, status="Accepted", outcome="Accepted", response_payload={"status": "Accepted"})
 TIMEOUT = msgspec.structs.replace(SENT, status="Timeout", outcome="Unknown")
-
-
-class Built(Protocol):
-    """A store and its journal with their surroundings; see `contract_journal.Built`."""
-
-    @property
-    def store(self) -> Store: ...
-    @property
-    def journal(self) -> Journal: ...
-    def wait(self, deferred: "Deferred[Any]") -> Any: ...
-    def settle(self) -> None: ...
-    def reopen(self) -> None: ...
 
 
 def event(name: str) -> Record:
@@ -46,21 +32,10 @@ def transaction(
     return SaveTransaction("CP-1", "1.6J", name, key, started_at, ended_at, {0: "content-0"})
 
 
-class StoreContract(abc.ABC):
+class StoreContract(AccessContract):
     """Mix into a `SynchronousTestCase`, and give `build()`."""
 
-    @abc.abstractmethod
-    def build(self) -> Built:
-        """An empty store; whatever it leaves running is cleaned up with the test."""
-
-    def setUp(self) -> None:
-        self.built = self.build()
-
-    @property
-    def store(self) -> Store:
-        return self.built.store
-
-    def save(self, *changes: Change) -> None:
+    def store_changes(self, *changes: Change) -> None:
         """Through the journal, as a session does: the changes go with an event."""
         told: list[Any] = []
         self.built.journal.append(Record("station", "station-1", b"{}"), changes, Told(told), 1)
@@ -72,26 +47,6 @@ class StoreContract(abc.ABC):
 
     def load(self, charge_point_id: str = "CP-1") -> Any:
         return self.built.wait(self.store.load_station(charge_point_id))
-
-    def event_types(self) -> list[str]:
-        events = self.built.wait(self.built.journal.read(0, 1000))
-        return [json.loads(event.value)["eventType"] for event in events]
-
-    # --- identities
-
-    def test_an_identity_is_found_again_also_after_a_restart(self) -> None:
-        assert self.built.wait(self.store.identity("CP-1")) is None
-        self.built.wait(self.store.put_identity(IDENTITY))
-        assert self.built.wait(self.store.identity("CP-1")) == IDENTITY
-        self.built.reopen()
-        assert self.built.wait(self.store.identity("CP-1")) == IDENTITY
-        assert self.built.wait(self.store.identity("CP-2")) is None
-
-    def test_a_newer_identity_replaces_the_older(self) -> None:
-        self.built.wait(self.store.put_identity(IDENTITY))
-        self.built.wait(self.store.put_identity(IDENTITY | {"tenantId": "tenant-2"}))
-        self.built.reopen()
-        assert self.built.wait(self.store.identity("CP-1"))["tenantId"] == "tenant-2"
 
     # --- claims
 
@@ -114,8 +69,8 @@ class StoreContract(abc.ABC):
         assert list(self.built.wait(self.store.known_stations())) == []
 
     def test_the_boot_state_outlives_a_restart(self) -> None:
-        self.save(boot(status="Pending"))
-        self.save(boot(status="Rejected"), boot("CP-2"))
+        self.store_changes(boot(status="Pending"))
+        self.store_changes(boot(status="Rejected"), boot("CP-2"))
         self.built.reopen()
         state = self.load()
         assert state.boot_status == "Rejected"
@@ -123,7 +78,7 @@ class StoreContract(abc.ABC):
         assert self.load("CP-2").boot_status == "Accepted"
 
     def test_open_transactions_outlive_a_restart_and_ended_ones_are_not_loaded(self) -> None:
-        self.save(transaction("7", "k7"), transaction("8", "k8", ended_at=200.0), transaction("9", "k9", 50.0))
+        self.store_changes(transaction("7", "k7"), transaction("8", "k8", ended_at=200.0), transaction("9", "k9", 50.0))
         self.built.reopen()
         transactions = self.load().transactions
         assert list(transactions) == ["9", "7"], "oldest first"
@@ -133,7 +88,7 @@ class StoreContract(abc.ABC):
         assert self.load("CP-2").transactions == {}
 
     def test_known_stations_are_those_that_booted_and_those_with_an_identity(self) -> None:
-        self.save(boot("CP-2"), transaction("7"))
+        self.store_changes(boot("CP-2"), transaction("7"))
         self.built.wait(self.store.put_identity(IDENTITY))
         rows = {row.charge_point_id: row for row in self.built.wait(self.store.known_stations())}
         assert set(rows) == {"CP-1", "CP-2"}
@@ -142,7 +97,7 @@ class StoreContract(abc.ABC):
         assert (rows["CP-2"].version, rows["CP-2"].boot_status, rows["CP-2"].boot) == ("1.6J", "Accepted", BOOT)
 
     def test_a_known_station_shows_its_open_transactions(self) -> None:
-        self.save(boot(), transaction("7"), transaction("8", "k8", ended_at=200.0))
+        self.store_changes(boot(), transaction("7"), transaction("8", "k8", ended_at=200.0))
         row = self.built.wait(self.store.known_station("CP-1"))
         assert row.open_transactions == {"7": 100.0}
 
@@ -160,30 +115,32 @@ class StoreContract(abc.ABC):
         assert all(0 < number < 2**31 for number in given)
 
     def test_a_stored_key_is_the_same_transaction(self) -> None:
-        self.save(transaction("7", "key"))
+        self.store_changes(transaction("7", "key"))
         for _ in range(2):
             found = self.find(key="key")
             assert (found.transaction.transaction_id, found.fresh_id) == ("7", 0)
             self.built.reopen()
 
     def test_keys_are_the_stations_own(self) -> None:
-        self.save(transaction("7", "key"))
+        self.store_changes(transaction("7", "key"))
         assert self.find(key="key", charge_point_id="CP-2").transaction is None
 
     def test_a_transaction_is_found_by_its_id_ended_or_not(self) -> None:
-        self.save(transaction("7", ended_at=200.0), transaction("orphan", "", None))
+        self.store_changes(transaction("7", ended_at=200.0), transaction("orphan", "", None))
         assert self.find(name="7").transaction.ended_at == 200.0
         assert self.find(name="orphan").transaction.started_at is None
         assert self.find(name="8").transaction is None
         assert self.find(name="7", charge_point_id="CP-2").transaction is None
 
     def test_a_transaction_without_key_is_no_answer_to_a_key(self) -> None:
-        self.save(transaction("orphan", "", None))
+        self.store_changes(transaction("orphan", "", None))
         assert self.find(key="key").transaction is None
 
     def test_a_changed_transaction_replaces_the_older(self) -> None:
-        self.save(transaction("7"))
-        self.save(msgspec.structs.replace(transaction("7", ended_at=300.0), records={0: "content-0", -1: "stop"}))
+        self.store_changes(transaction("7"))
+        self.store_changes(
+            msgspec.structs.replace(transaction("7", ended_at=300.0), records={0: "content-0", -1: "stop"})
+        )
         found = self.find(name="7").transaction
         assert (found.ended_at, found.records) == (300.0, {0: "content-0", -1: "stop"})
 

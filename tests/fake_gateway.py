@@ -12,7 +12,9 @@ from twisted.internet.testing import StringTransport
 from ocppgw.errors import CommandError
 from ocppgw.metrics import Metrics
 from ocppgw.net.web import build_site
-from ocppgw.ports import CommandRecord, StoredEvent
+from ocppgw.ports import AttemptQuery, CommandRecord, StoredEvent
+from ocppgw.routing.provisioning import Provisioning
+from tests.inline_store import build_inline_store
 
 
 def station(charge_point_id, connected=True, version="1.6J", **more):
@@ -44,6 +46,8 @@ class FakeGateway:
         self.held: list = []
         self.is_ready = True
         self.failure: Exception | None = None
+        self.queries: list[AttemptQuery] = []
+        self.told_attempts: list[dict[str, Any]] = []
 
     # What tests do to it.
 
@@ -129,6 +133,10 @@ class FakeGateway:
     def on_events(self, callback):
         self.subscribers.append(callback)
         return lambda: self.subscribers.remove(callback)
+
+    def attempts(self, query):
+        self.queries.append(query)
+        return succeed(self.told_attempts)
 
     def ready(self):
         return self.is_ready, {"journal": {"healthy": self.is_ready}, "draining": not self.is_ready, "reason": ""}
@@ -231,7 +239,11 @@ class Browser:
 
 
 def build_web(token=None, hosts=()):
-    """(browser, gateway, clock)."""
+    """(browser, gateway, clock). Provisioning is the real one, over the store in `gateway.store`."""
     gateway, clock = FakeGateway(), Clock()
+    clock.advance(1_800_000_000)
     metrics = Metrics({"1.6J": ("Heartbeat",)}, version="0.1.0")
-    return Browser(build_site(gateway, metrics, token, clock, hosts)), gateway, clock
+    gateway.store = build_inline_store(clock)
+    provisioning = Provisioning(gateway.store, clock, "n1", new_id=lambda: "00000000-0000-4000-8000-000000000000")
+    site = build_site(gateway, metrics, token, clock, hosts, provisioning=provisioning)
+    return Browser(site), gateway, clock

@@ -2,16 +2,12 @@
 
 import json
 import os
-import socketserver
-import threading
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from unittest.mock import patch
 
 from click import ClickException
-from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -19,62 +15,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from ocppgw.cli import COMMANDS, check_config, events, main, simulate
 from ocppgw.config.problems import Problem
 from ocppgw.simulator import FleetSnapshot
-from tests.fake_gateway import build_web, station
-
-
-@contextmanager
-def serving(respond):
-    """A TCP server on an ephemeral loopback port; `respond(request bytes) -> answer bytes` is called per connection.
-
-    An answer is sent whole, then the connection is closed. Yields the URL.
-    """
-
-    class Handler(socketserver.StreamRequestHandler):
-        timeout = 5
-
-        def handle(self):
-            head = b""
-            length = 0
-            while line := self.rfile.readline():
-                head += line
-                if line.lower().startswith(b"content-length:"):
-                    length = int(line.split(b":")[1])
-                if line == b"\r\n":
-                    break
-            self.wfile.write(respond(head + self.rfile.read(length)))
-
-    with socketserver.TCPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-@contextmanager
-def gateway_serving(token=None, prepare=lambda gateway: None, then=lambda gateway, clock: None):
-    """(url, gateway, requests): the real Site over a FakeGateway; `then` runs after each request was received."""
-    web, gateway, clock = build_web(token)
-    prepare(gateway)
-    requests = []
-
-    def respond(request):
-        requests.append(request)
-        connection = web.connect()
-        connection.send(request)
-        then(gateway, clock)
-        return connection.transport.value()
-
-    with serving(respond) as url:
-        yield url, gateway, requests
-
-
-def run(url, *arguments, stdin=None, environment=None):
-    """Run `ocppgw` with OCPPGW_URL set to `url`."""
-    given = {"OCPPGW_URL": url, "OCPPGW_TOKEN": None, "NO_COLOR": "1", **(environment or {})}
-    return CliRunner().invoke(main, arguments, input=stdin, env=given, catch_exceptions=False)
+from tests.cli_support import gateway_serving, run, serving
+from tests.fake_gateway import station
 
 
 class HelpTests(SynchronousTestCase):
@@ -324,7 +266,10 @@ class EventsTests(SynchronousTestCase):
 class CheckConfigTests(SynchronousTestCase):
     def check(self, report, *arguments):
         """(result, what `config.check` was called with)."""
-        with patch.object(check_config.config, "check", return_value=report) as check:
+        with (
+            patch.object(check_config.config, "check", return_value=report) as check,
+            patch.object(check_config, "look_at_files", return_value=([], [])),
+        ):
             return run("", "check-config", *arguments), check.call_args.args
 
     def problem(self, message):
@@ -349,6 +294,19 @@ class CheckConfigTests(SynchronousTestCase):
             "warning: etc/x.toml:7: listen.port: w (use 8080)",
         ]
         self.assertEqual(result.stdout.splitlines(), expected)
+
+    def test_the_files_that_are_named_are_looked_at_too(self):
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        (folder / "cert.pem").write_text("no PEM")
+        (folder / "x.toml").write_text(
+            '[tls]\nenabled = true\ncert_path = ["cert.pem", "missing.pem"]\n'
+            '[signing]\nmode = "local"\nca_cert_path = "ca.pem"\nca_key_path = "ca.key"\n'
+        )
+        result = run("", "check-config", "-c", str(folder / "x.toml"))
+        self.assertEqual(result.exit_code, 1)
+        for named in ("cert.pem", "missing.pem", "ca.pem"):
+            self.assertIn(named, result.stdout)
 
     def test_warnings_alone_are_no_failure(self):
         result, _ = self.check(SimpleNamespace(ok=True, errors=[], warnings=[self.problem("w")]))

@@ -3,8 +3,9 @@
 import json
 from collections.abc import Callable
 from itertools import count
-from typing import Any
+from typing import Any, ClassVar
 
+import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -18,7 +19,8 @@ from ocppgw.ocpp.session import StationFacts
 from ocppgw.ocpp.versions import V16, V201, OcppVersion
 from ocppgw.ports import CommandRecord
 from ocppgw.routing.commands import RETRY_SECONDS, Commands
-from ocppgw.routing.links import Links
+from ocppgw.routing.credentials import Credentials
+from ocppgw.routing.links import UNPROVED, Links
 
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 RESET = {"commandType": "Reset", "commandId": "c-1", "chargePointId": "CP-1", "payload": {"type": "Soft"}}
@@ -96,6 +98,7 @@ class FakeLink:
         self.version = version
         self.station = StationFacts(charge_point_id, "station-1", "tenant-1")
         self.calls: list[PendingCall] = []
+        self.proof = UNPROVED
 
     def call(self, pending: PendingCall) -> None:
         self.calls.append(pending)
@@ -104,16 +107,24 @@ class FakeLink:
 class CommandsCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.journal: list[Record] = []
-        self.store = FakeStore(self.journal)
+        self.store = self.new_store()
         self.clock = Clock()
         self.clock.advance(NOW)
         self.links = Links()
         self.metrics = Metrics({"1.6J": ()}, "test")
         self.commands = self.process()
 
+    def new_store(self) -> FakeStore:
+        return FakeStore(self.journal)
+
+    def new_credentials(self) -> Credentials | None:
+        """Those of a new process; None where stations prove nothing."""
+        return None
+
     def process(self) -> Commands:
         """A gateway process; a second one knows what is stored, and nothing else."""
         numbers = count(1)
+        self.credentials = self.new_credentials()
         return Commands(
             self.store,  # type: ignore[arg-type]
             FakeOutbox(self.journal),  # type: ignore[arg-type]
@@ -124,6 +135,7 @@ class CommandsCase(SynchronousTestCase):
             15.0,
             new_id=lambda: f"new-{next(numbers)}",
             new_number=lambda: 4711,
+            credentials=self.credentials,
         )
 
     def connect(self, version: OcppVersion = V16, charge_point_id: str = "CP-1") -> FakeLink:
@@ -186,6 +198,16 @@ class Submitting(CommandsCase):
         end = self.end()
         self.assertEqual((end["eventType"], end["payload"]["error"]["code"]), ("CommandFailed", "NotConnected"))
         self.assertEqual(self.store.records["c-1"].status, "Failed")
+
+    def test_a_station_that_comes_while_it_is_stored_fails_the_command_too(self) -> None:
+        """It was not mapped to the version that the station speaks."""
+        self.store.slow = True
+        self.commands.submit(RESET)
+        link = self.connect()
+        self.store.slow = False
+        self.store.reply()
+        self.assertEqual(link.calls, [])
+        self.assertEqual(self.end()["payload"]["error"]["code"], "NotConnected")
 
     def test_a_station_that_goes_while_it_is_stored_fails_the_command(self) -> None:
         link = self.connect()
@@ -259,6 +281,63 @@ class Submitting(CommandsCase):
             failure = self.failureResultOf(self.commands.submit({**RESET, **members}), CommandError)
             self.assertIn(reason, str(failure.value), members)
         self.assertEqual((self.store.records, self.journal), ({}, []))
+
+
+class Secrets(CommandsCase):
+    """No password but in the CALL itself; see also test_credentials."""
+
+    KEY = "s3cret-of-the-station"
+    CHANGE: ClassVar[dict[str, Any]] = {
+        "commandType": "ChangeConfiguration",
+        "payload": {"key": "AuthorizationKey", "value": KEY},
+    }
+
+    def assert_nothing_tells(self) -> None:
+        for record in self.store.records.values():
+            self.assertNotIn(self.KEY, str(msgspec.to_builtins(record)))
+        for event in self.journal:
+            self.assertNotIn(self.KEY.encode(), event.value)
+
+    def test_the_call_has_it_the_record_and_the_events_have_not(self) -> None:
+        link = self.connect()
+        record = self.submit(**self.CHANGE)
+        self.assertEqual(link.calls[0].payload["value"], self.KEY)
+        self.assertEqual(record.request_payload, {"key": "AuthorizationKey", "value": "***"})
+        self.dispatch(link)
+        self.commands.finished("c-1", ACCEPTED)
+        self.submit(**self.CHANGE)
+        self.assertEqual(self.kinds()[-2:], ["CommandAccepted", "CommandDuplicate"])
+        self.assert_nothing_tells()
+
+    def test_a_station_that_is_not_there_changes_nothing_of_that(self) -> None:
+        self.submit(**self.CHANGE)
+        self.submit(commandId="c-2", **{**self.CHANGE, "commandType": "changeconfiguration"})
+        self.assertEqual(self.store.records["c-2"].status, "Failed")
+        self.assert_nothing_tells()
+
+    def test_a_charger_that_tells_its_password_is_not_passed_on(self) -> None:
+        setting = {"key": "AuthorizationKey", "readonly": False, "value": self.KEY}
+        answer = CommandResult(Outcome.ACCEPTED, None, {"configurationKey": [setting]})
+        self.connect()
+        self.submit(commandType="GetConfiguration", payload={})
+        self.commands.finished("c-1", answer)
+        self.commands.late("c-1", answer)
+        self.assertEqual(self.kinds()[-2:], ["CommandAccepted", "CommandLateResult"])
+        self.assertEqual(self.end()["payload"]["response"]["configurationKey"][0]["value"], "***")
+        self.assert_nothing_tells()
+
+    def test_a_charger_that_quotes_it_in_its_refusal_is_not_quoted(self) -> None:
+        self.connect()
+        self.submit(**self.CHANGE)
+        refusal = CommandResult(
+            Outcome.FAILED,
+            error_code="GenericError",
+            error_description=f"{self.KEY} is too short",
+            error_details={"value": self.KEY},
+        )
+        self.commands.finished("c-1", refusal)
+        self.assertEqual(self.end()["payload"]["error"]["description"], "*** is too short")
+        self.assert_nothing_tells()
 
 
 class Ending(CommandsCase):

@@ -285,6 +285,60 @@ class Rules(ConfigTestCase):
         (warning,) = self.load('[stations]\nauth_mode = "mtls"\n').warnings
         self.assertEqual((warning.line, warning.key), (2, "stations.auth_mode"))
 
+    def test_a_tls_port_needs_its_files(self) -> None:
+        (problem,) = self.problems("[tls]\nenabled = true\n")
+        self.assertEqual((problem.key, "OCPP_TLS_CERT_PATH" in problem.hint), ("tls.cert_path", True))
+        (problem,) = self.problems('[websocket]\nmore_ports = { 8444 = "tls" }\n')
+        self.assertEqual(problem.key, "tls.cert_path")
+        (problem,) = self.problems('[tls]\ncert_path = ["a.pem", "b.pem"]\nkey_path = ["a.key"]\n')
+        self.assertEqual(problem.key, "tls.key_path")
+
+    def test_demanding_client_certificates_needs_the_cas_that_sign_them(self) -> None:
+        files = 'cert_path = ["a.pem"]\n'
+        (problem,) = self.problems(f'[tls]\nenabled = true\nclient_auth = "require"\n{files}')
+        self.assertEqual(problem.key, "tls.ca_path")
+        (problem,) = self.problems(f'[websocket]\nmore_ports = {{ 8444 = "mtls" }}\n[tls]\n{files}')
+        self.assertEqual(problem.key, "tls.ca_path")
+        self.assertEqual(self.problems(f'[tls]\ncrl_path = ["crl.pem"]\n{files}')[0].key, "tls.crl_path")
+
+    def test_every_listener_has_a_port_of_its_own(self) -> None:
+        (problem,) = self.problems('[websocket]\nmore_ports = { 8080 = "plain" }\n')
+        self.assertEqual(problem.key, "websocket.more_ports")
+        for ports in ('{ http = "plain" }', '{ 0 = "plain" }', '{ 70000 = "plain" }', '{ 8444 = "wss" }'):
+            (problem,) = self.problems(f"[websocket]\nmore_ports = {ports}\n")
+            self.assertTrue(problem.key.startswith("websocket.more_ports"), ports)
+
+    def test_the_existing_gateways_tls_variables_are_understood(self) -> None:
+        environ = {
+            "OCPP_TLS_ENABLED": "true",
+            "OCPP_TLS_CLIENT_AUTH": "true",
+            "OCPP_TLS_CERT_PATH": "rsa.pem, ecdsa.pem",
+            "OCPP_TLS_KEY_PATH": "rsa.key,ecdsa.key",
+            "OCPP_TLS_CA_PATH": "ca.pem",
+        }
+        tls = self.load("", environ).settings.tls
+        self.assertEqual((tls.enabled, tls.client_auth), (True, "require"))
+        self.assertEqual((tls.cert_path, tls.key_path), (("rsa.pem", "ecdsa.pem"), ("rsa.key", "ecdsa.key")))
+        self.assertEqual(self.load("", environ | {"OCPP_TLS_CLIENT_AUTH": "false"}).settings.tls.client_auth, "none")
+
+    def test_trusting_a_proxy_names_the_header_and_nobody_without_a_list(self) -> None:
+        loaded = self.load("", {"OCPP_TRUST_PROXY": "true"})
+        self.assertEqual(loaded.settings.admission.proxy_header, "x-forwarded-for")
+        self.assertEqual([warning.key for warning in loaded.warnings], ["admission.proxy_header"])
+        listed = self.load('[admission]\ntrusted_proxies = ["10.0.0.1"]\n', {"OCPP_TRUST_PROXY": "true"})
+        self.assertEqual(listed.warnings, [])
+        self.assertEqual(self.load("", {"OCPP_TRUST_PROXY": "false"}).settings, Settings())
+        (problem,) = self.problems("", {"OCPP_TRUST_PROXY": "maybe"})
+        self.assertEqual(problem.key, "OCPP_TRUST_PROXY")
+
+    def test_a_local_ca_needs_its_files(self) -> None:
+        problems = self.problems('[signing]\nmode = "local"\n')
+        self.assertEqual([problem.key for problem in problems], ["signing.ca_cert_path", "signing.ca_key_path"])
+
+    def test_scrypts_cost_is_a_power_of_two(self) -> None:
+        (problem,) = self.problems("", {"OCPP_AUTH_SCRYPT_N": "10000"})
+        self.assertEqual(problem.key, "stations.scrypt_n")
+
     def test_inflated_limit_below_the_wire_limit_is_warned_about(self) -> None:
         (warning,) = self.load("", {"OCPP_MAX_PAYLOAD_BYTES": "2000000"}).warnings
         self.assertEqual(warning.key, "websocket.max_inflated_bytes")
@@ -315,25 +369,25 @@ class OtherReleases(ConfigTestCase):
     """Names of the contract that this version has no feature for."""
 
     def test_asking_for_durability_or_protection_is_an_error(self) -> None:
-        for name in ("KAFKA_ENABLED", "REQUIRE_KAFKA", "REDIS_ENABLED", "REQUIRE_REDIS", "OCPP_TLS_ENABLED"):
+        for name in ("KAFKA_ENABLED", "REQUIRE_KAFKA", "REDIS_ENABLED", "REQUIRE_REDIS"):
             for value in ("true", "1", "TRUE", "required"):
                 (problem,) = self.problems("", {name: value})
                 self.assertEqual((problem.file, problem.key), ("environment", name))
 
     def test_not_asking_for_them_is_silent(self) -> None:
-        names = ("KAFKA_ENABLED", "REQUIRE_KAFKA", "REDIS_ENABLED", "REQUIRE_REDIS", "OCPP_TLS_ENABLED")
+        names = ("KAFKA_ENABLED", "REQUIRE_KAFKA", "REDIS_ENABLED", "REQUIRE_REDIS")
         self.assertEqual(self.load("", dict.fromkeys(names, "false")).warnings, [])
 
     def test_tuning_them_is_warned_about_once(self) -> None:
-        names = ["KAFKA_BROKERS", "KAFKA_RETRY_MAX", "REDIS_URL", "OCPP_TLS_CERT_PATH", "METRICS_RATE_WINDOW_SECONDS"]
+        names = ["KAFKA_BROKERS", "KAFKA_RETRY_MAX", "REDIS_URL", "METRICS_RATE_WINDOW_SECONDS"]
         warnings = self.load("", dict.fromkeys(names, "7"), "REDIS_URL=redis://other\n").warnings
         self.assertEqual(sorted(warning.key for warning in warnings), sorted(names))
         self.assertTrue(all("no effect" in warning.message for warning in warnings))
 
     def test_switches_that_are_never_honoured_are_warned_about_when_on(self) -> None:
-        for name in ("OCPP_TRUST_PROXY", "OCPP_ALLOW_PLAINTEXT_SECRETS"):
-            self.assertEqual([warning.key for warning in self.load("", {name: "true"}).warnings], [name])
-            self.assertEqual(self.load("", {name: "false"}).warnings, [])
+        name = "OCPP_ALLOW_PLAINTEXT_SECRETS"
+        self.assertEqual([warning.key for warning in self.load("", {name: "true"}).warnings], [name])
+        self.assertEqual(self.load("", {name: "false"}).warnings, [])
 
     def test_boot_gate_can_not_be_switched_off(self) -> None:
         (warning,) = self.load("", {"OCPP_STATE_STRICT": "false"}).warnings

@@ -380,7 +380,7 @@ class Opening(EmbeddedCase):
             connection.execute(f"PRAGMA user_version = {schema.USER_VERSION + 1}")
         connection.close()
         before = path.read_bytes()
-        with self.assertRaisesRegex(StoreError, "layout 2, this release knows 1"):
+        with self.assertRaisesRegex(StoreError, "layout 3, this release knows 2"):
             Database(embedded.folder, ThreadedReactor())
         self.assertEqual(path.read_bytes(), before)
 

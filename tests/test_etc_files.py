@@ -22,6 +22,7 @@ from ocppgw.config.schema import schema_text
 ROOT = Path(__file__).resolve().parent.parent
 PRODUCTION = ROOT / "etc/ocppgw.toml"
 DEVELOPMENT = ROOT / "etc/ocppgw.dev.toml"
+TLS_DEVELOPMENT = ROOT / "etc/ocppgw.tls-dev.toml"
 UNIT = ROOT / "etc/systemd/ocppgw.service"
 LARGEST_EXPOSURE = 2.0  # of 10, as systemd-analyze security counts
 
@@ -95,6 +96,15 @@ class DevelopmentFile(SynchronousTestCase):
         self.assertFalse(settings.stations.admit_unknown_anywhere)
 
 
+class TlsDevelopmentFile(SynchronousTestCase):
+    def test_loads_without_a_warning_on_loopback_only(self) -> None:
+        report = check(TLS_DEVELOPMENT, {})
+        self.assertEqual((report.ok, report.errors, report.warnings), (True, [], []))
+        settings = load(TLS_DEVELOPMENT, {}).settings
+        self.assertEqual((settings.websocket.host, settings.operations.host), ("127.0.0.1", "127.0.0.1"))
+        self.assertEqual(settings.stations.unknown, "refuse")
+
+
 class Identities(SynchronousTestCase):
     def test_the_example_is_a_valid_identity(self) -> None:
         example = json.loads((ROOT / "etc/identities/CP-EXAMPLE.json.example").read_text())
@@ -110,7 +120,7 @@ class Schema(SynchronousTestCase):
         schema = json.loads(schema_text())
         Draft202012Validator.check_schema(schema)
         validator = Draft202012Validator(schema)
-        for path in (PRODUCTION, DEVELOPMENT):
+        for path in (PRODUCTION, DEVELOPMENT, TLS_DEVELOPMENT):
             self.assertEqual(list(validator.iter_errors(tomllib.loads(path.read_text()))), [])
         self.assertFalse(validator.is_valid({"websocket": {"port": 70000}}))
 
@@ -157,8 +167,8 @@ class SystemdUnit(EtcTestCase):
         self.assertIn("OCPPGW_STATE_DIR=/var/lib/ocppgw", self.setting("Environment"))
         self.assertEqual(self.setting("StateDirectory"), ["ocppgw"])
 
-    def test_offers_no_reload_while_sighup_would_end_the_process(self) -> None:
-        self.assertEqual(self.setting("ExecReload"), [])
+    def test_a_reload_is_a_hangup_which_the_daemon_listens_to(self) -> None:
+        self.assertEqual(self.setting("ExecReload"), ["/bin/kill -HUP $MAINPID"])
 
     def test_allows_a_descriptor_for_every_connection(self) -> None:
         (limit,) = self.setting("LimitNOFILE")

@@ -30,6 +30,8 @@ def auth_json(**members):
     return identity_json(auth={**BASIC, **members})
 
 
+FINGERPRINT = ":".join(["AB"] * 32)
+
 CONTRACT_EXAMPLE = {
     "chargePointId": "CP-001",
     "stationId": "station-123",
@@ -48,7 +50,7 @@ CONTRACT_EXAMPLE = {
         "tokenHash": HASH,
         "certificates": [
             {
-                "fingerprint": "AA:BB",
+                "fingerprint": FINGERPRINT,
                 "subject": "CN=CP-001",
                 "validFrom": "2026-01-01T00:00:00Z",
                 "validTo": "2027-01-01T00:00:00Z",
@@ -57,7 +59,7 @@ CONTRACT_EXAMPLE = {
             }
         ],
         "subject": "CN=CP-001",
-        "fingerprint": "AA:BB",
+        "fingerprint": FINGERPRINT,
         "revokedFingerprints": [],
     },
 }
@@ -73,6 +75,11 @@ GOOD = (
     auth_json(secretHash=f"scrypt${HASH}"),
     auth_json(hashAlgorithm="scrypt", secretHash="ab" * 64),
     auth_json(acceptHexSecret=True, username="station"),
+    auth_json(tokenHash=HASH, tokenSalt="another salt", tokenHashAlgorithm="scrypt"),
+    auth_json(nextSecretHash=HASH, nextSecretSalt="the next salt", nextHashAlgorithm="scrypt"),
+    auth_json(certificates=[{"subject": "CP-001"}, {"serialNumber": "0A:1b"}, {"subjectAltName": "DNS:a, URI:urn:b"}]),
+    auth_json(pendingCertificates=[{"fingerprint": "ab" * 32, "validTo": "2027-01-01T00:00:00+01:00"}]),
+    auth_json(revokedFingerprints=[FINGERPRINT], requireSerialMatch=True, lowestProfile=2),
 )
 
 # Each with the member an error must name.
@@ -105,6 +112,24 @@ BAD = (
     (identity_json(auth={"type": "basic", "secretSalt": SALT}), "auth.secretHash"),
     (auth_json(acceptHexSecret="yes"), "auth.acceptHexSecret"),
     (auth_json(username=""), "auth.username"),
+    (auth_json(fingerprint="AA:BB"), "auth.fingerprint"),
+    (auth_json(revokedFingerprints=["AA"]), "auth.revokedFingerprints"),
+    (auth_json(revokedFingerprints=FINGERPRINT), "auth.revokedFingerprints"),
+    (auth_json(certificates={}), "auth.certificates"),
+    (auth_json(certificates=["CN=CP-001"]), "auth.certificates"),
+    (auth_json(certificates=[{}]), "auth.certificates[0].fingerprint"),
+    (auth_json(certificates=[{"subject": "a"}, {"fingerprint": "AB:CD"}]), "auth.certificates[1].fingerprint"),
+    (auth_json(certificates=[{"serialNumber": "12 monkeys"}]), "auth.certificates[0].serialNumber"),
+    (auth_json(certificates=[{"subjectAltName": "cp-001.example"}]), "auth.certificates[0].subjectAltName"),
+    (auth_json(certificates=[{"subject": "a", "status": "lost"}]), "auth.certificates[0].status"),
+    (auth_json(certificates=[{"subject": "a", "validTo": "tomorrow"}]), "auth.certificates[0].validTo"),
+    (auth_json(certificates=[{"subject": "a", "validFrom": "2026-01-01T00:00:00"}]), "auth.certificates[0].validFrom"),
+    (auth_json(pendingCertificates=[{}]), "auth.pendingCertificates[0].fingerprint"),
+    (auth_json(requireSerialMatch=1), "auth.requireSerialMatch"),
+    (auth_json(lowestProfile=4), "auth.lowestProfile"),
+    (auth_json(lowestProfile=True), "auth.lowestProfile"),
+    (auth_json(nextSecretHash=HASH, nextSecretSalt="short"), "auth.nextSecretSalt"),
+    (auth_json(tokenHash=HASH, tokenSalt="short"), "auth.tokenSalt"),
 )
 
 
@@ -167,6 +192,16 @@ class ParseIdentityTests(SynchronousTestCase):
     def test_anything_but_an_object_is_refused(self):
         for value in (None, [], "CP-001", 7):
             self.error(value)
+
+    def test_a_stored_record_with_an_unreadable_certificate_still_serves_its_password(self):
+        mapping = auth_json(
+            certificates=[{"fingerprint": "AA:BB"}, {"subject": "CP-001"}], fingerprint="AA", revokedFingerprints=["B"]
+        )
+        identity = parse_identity(mapping, lenient=True)
+        self.assertIsNotNone(identity.auth.secret)
+        self.assertEqual([str(binding) for binding in identity.auth.certificates], ["subject 'CP-001'"])
+        with self.assertRaises(IdentityError):
+            parse_identity(mapping)
 
     def test_secrets_are_in_no_repr_and_no_error(self):
         shown = repr(parse_identity(CONTRACT_EXAMPLE))

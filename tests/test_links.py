@@ -6,6 +6,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from ocppgw.access.proof import Proof
 from ocppgw.ocpp.calls import PendingCall
 from ocppgw.ocpp.effects import (
     Ask,
@@ -19,6 +20,7 @@ from ocppgw.ocpp.effects import (
     Record,
     Requeue,
     Send,
+    SignRequest,
     WakeAt,
 )
 from ocppgw.ocpp.outcomes import Outcome
@@ -108,6 +110,9 @@ class Around:
     def link_opened(self, link: Link) -> None:
         self.events.append(("link opened", link.station.charge_point_id))
 
+    def request(self, link: Link, wanted: SignRequest) -> None:
+        self.events.append(("sign", link.station.charge_point_id, wanted.csr))
+
 
 class FakeSocket:
     def __init__(self, name: str, events: list[Any]) -> None:
@@ -130,7 +135,7 @@ class LinkTests(SynchronousTestCase):
         self.events = self.around.events
         double: Any = self.around
         self.surroundings = Surroundings(self.clock, double, double, METRICS)
-        self.surroundings.commands = self.around
+        self.surroundings.commands = self.surroundings.signing = self.around
         self.links = self.surroundings.links
         self.link = self.open("first")
 
@@ -186,6 +191,19 @@ class LinkTests(SynchronousTestCase):
         )
         self.assertEqual((self.link.messages, self.link.sent), (1, 2))
 
+    def test_a_certificate_request_is_signed_after_its_answer(self) -> None:
+        self.session(self.link).script["durable"] = [Send(b"answer"), SignRequest("csr")]
+        self.link.durable(3)
+        self.assertEqual(self.events[1:], [("first", b"answer"), ("sign", "CP-001", "csr")])
+
+    def test_what_it_proved_itself_with_is_kept(self) -> None:
+        session: Any = ScriptedSession("CP-002")
+        proof = Proof("basic", digest=b"a digest", security_profile=2, address="192.0.2.9")
+        link = Link(session, FakeSocket("proved", self.events), V16, "ocpp1.6", self.surroundings, proof)
+        self.assertIs(link.proof, proof)
+        self.assertNotIn("a digest", repr(proof))
+        self.assertEqual(self.link.proof.method, "none")
+
     def test_the_journals_word_comes_back_to_the_session(self) -> None:
         self.session(self.link).script = {"durable": [Send(b"answer")], "refused": [Send(b"error")]}
         self.link.durable(3)
@@ -231,6 +249,15 @@ class LinkTests(SynchronousTestCase):
         self.link.closed(1006, "gone")
         self.assertEqual(self.session(self.link).names(), ["opened", "lost"])
         self.assertIsNone(self.links.get("CP-001"))
+
+    def test_what_is_withdrawn_is_gone_at_once_even_if_the_peer_never_answers(self) -> None:
+        self.link.withdraw(1008, "the identity is disabled")
+        self.assertIsNone(self.links.get("CP-001"))
+        self.assertEqual(self.events[-1], ("first", "close", 1008))
+        self.assertEqual(self.session(self.link).inputs[-1], ("lost", 1008))
+        self.link.received(b"late")
+        self.link.closed(1006, "its socket is gone at last")
+        self.assertEqual(self.session(self.link).names(), ["opened", "lost"])
 
     # --- the newest connection wins
 

@@ -6,7 +6,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from ocppgw.ocpp.effects import Close, Publish
-from ocppgw.ocpp.session import SessionRules
+from ocppgw.ocpp.session import SessionRules, StationFacts
 from ocppgw.ocpp.versions import V16, V21, V201, VERSIONS
 from tests.build_session import Station, build_session
 from tests.test_transactions import METER_VALUE, START, event
@@ -489,6 +489,97 @@ class Sends(SynchronousTestCase):
             text = b'[6,"a","NotifyPeriodicEventStream",%b,%b}]' % (json.dumps(SENT).encode()[:-1], custom)
             sent = build_session(V21).receive(text)
             self.assertIn([frame[:2] for frame in sent], ([], [[4, "-1"]]), depth)
+
+
+BOOT_16 = {"chargePointVendor": "v", "chargePointModel": "m"}
+FIRST = StationFacts("CP-001", "station-1", "tenant-1", required_serial="SN-1")
+
+
+def boot_2x(**station: str) -> dict[str, Any]:
+    return {"reason": "PowerUp", "chargingStation": {"vendorName": "v", "model": "m", **station}}
+
+
+class SerialNumbers(SynchronousTestCase):
+    """B01.FR.12: where the identity asks for it, the reported serial number is the certificate's common name."""
+
+    def assert_closed(self, station: Station, boot: dict[str, Any], reported: str | None) -> None:
+        self.assertEqual(station.call("a", "BootNotification", boot), [])
+        self.assertEqual((closes(station), station.notes()), ([1008], ["serial-number-mismatch"]))
+        self.assertEqual(station.event_types(), ["SerialNumberMismatch"])
+        payload = station.last_event()["payload"]
+        self.assertEqual((payload["certificateCommonName"], payload["serialNumber"]), ("SN-1", reported))
+        self.assertIsNone(station.state.boot_status)
+
+    def assert_accepted(self, station: Station, boot: dict[str, Any]) -> None:
+        self.assertEqual(station.call("a", "BootNotification", boot)[0][2]["status"], "Accepted")
+        self.assertEqual((closes(station), station.event_types()), ([], ["StationBooted"]))
+
+    def test_another_one_closes_without_an_answer(self) -> None:
+        for version in TWO_X:
+            self.assert_closed(
+                build_session(version, boot_status=None, facts=FIRST), boot_2x(serialNumber="SN-2"), "SN-2"
+            )
+        boot = {**BOOT_16, "chargePointSerialNumber": "SN-2", "chargeBoxSerialNumber": "SN-3"}
+        self.assert_closed(build_session(V16, boot_status=None, facts=FIRST), boot, "SN-2, SN-3")
+
+    def test_none_at_all_closes_too(self) -> None:
+        for version, boot in ((V16, BOOT_16), (V201, boot_2x()), (V21, boot_2x())):
+            self.assert_closed(build_session(version, boot_status=None, facts=FIRST), boot, None)
+
+    def test_spelled_in_another_case_it_is_another(self) -> None:
+        self.assert_closed(build_session(V201, boot_status=None, facts=FIRST), boot_2x(serialNumber="sn-1"), "sn-1")
+
+    def test_the_certificates_own_is_accepted(self) -> None:
+        for version in TWO_X:
+            self.assert_accepted(build_session(version, boot_status=None, facts=FIRST), boot_2x(serialNumber="SN-1"))
+
+    def test_either_of_the_two_fields_of_1_6_will_do(self) -> None:
+        for fields in (
+            {"chargePointSerialNumber": "SN-1"},
+            {"chargeBoxSerialNumber": "SN-1"},
+            {"chargePointSerialNumber": "SN-2", "chargeBoxSerialNumber": "SN-1"},
+        ):
+            self.assert_accepted(build_session(V16, boot_status=None, facts=FIRST), {**BOOT_16, **fields})
+
+    def test_a_certificate_without_a_common_name_fits_no_serial_number(self) -> None:
+        nameless = StationFacts("CP-001", "station-1", "tenant-1", required_serial="")
+        station = build_session(V201, boot_status=None, facts=nameless)
+        self.assertEqual(station.call("a", "BootNotification", boot_2x(serialNumber="SN-1")), [])
+        self.assertEqual(closes(station), [1008])
+
+    def test_an_earlier_boot_stays_as_it_was(self) -> None:
+        station = build_session(V201, boot_status="Pending", facts=FIRST)
+        station.call("a", "BootNotification", boot_2x(serialNumber="SN-2"))
+        self.assertEqual((station.state.boot_status, station.store.boot), ("Pending", None))
+
+    def test_what_comes_behind_it_is_not_served(self) -> None:
+        station = build_session(V201, facts=FIRST)
+        station.call("a", "BootNotification", boot_2x(serialNumber="SN-2"))
+        self.assertEqual(station.call("b", "Heartbeat", {}), [])
+        self.assertEqual(station.event_types(), ["SerialNumberMismatch"])
+
+    def test_a_repeated_boot_is_judged_by_the_connection_it_comes_on(self) -> None:
+        station = build_session(V201)
+        station.call("a", "BootNotification", boot_2x(serialNumber="SN-2"))
+        station.facts = FIRST
+        for again in (station.connect, station.restart):
+            again()
+            self.assertEqual(station.call("a", "BootNotification", boot_2x(serialNumber="SN-2")), [])
+            self.assertEqual(station.event_types()[-1], "SerialNumberMismatch")
+        self.assertEqual(closes(station), [1008, 1008])
+
+    def test_nobody_asks_where_the_identity_does_not(self) -> None:
+        self.assert_accepted(build_session(V201, boot_status=None), boot_2x(serialNumber="SN-2"))
+
+
+class SecurityEvents(SynchronousTestCase):
+    def test_an_unknown_type_is_answered_like_a_known_one(self) -> None:
+        for kind in ("InvalidChargingStationCertificate", "SomethingNobodyHasHeardOf"):
+            for version in VERSIONS:
+                station = build_session(version)
+                security = {"type": kind, "timestamp": "2027-01-15T08:00:00Z"}
+                self.assertEqual(station.call("a", "SecurityEventNotification", security), [[3, "a", {}]])
+                self.assertEqual(station.last_event()["payload"]["payload"]["type"], kind)
 
 
 class Ends(SynchronousTestCase):

@@ -2,12 +2,18 @@
 
 import json
 import random
+import tempfile
+from pathlib import Path
+from unittest.mock import patch
 
+from click.testing import CliRunner
 from twisted.trial.unittest import SynchronousTestCase
 
+from ocppgw.cli import main, simulate
 from ocppgw.errors import ConfigError
+from ocppgw.pki import PkiError, make_issuing, make_root, make_station
 from ocppgw.simulator.connection import BackOff
-from ocppgw.simulator.fleet import DIALECTS
+from ocppgw.simulator.fleet import DIALECTS, read_tls
 from ocppgw.simulator.options import SimulatorOptions
 from ocppgw.simulator.outbox import MAX_WAITING, Outbox, Outgoing
 from ocppgw.simulator.vehicle import AC_22KW, Vehicle
@@ -493,3 +499,71 @@ class OptionsTests(SynchronousTestCase):
             self.assertIn(word, message)
         self.assertNotIn("secret", message)
         self.assertNotIn("hush", repr(SimulatorOptions("ws://h", password="hush")))
+
+    def test_certificates_are_named_after_their_stations_as_in_the_url(self) -> None:
+        options = SimulatorOptions(
+            "wss://h/ocpp", prefix="A/B ", certificate="pki/{id}.pem", key="keys/{id}.key", ca_file=Path("ca.pem")
+        )
+        self.assertEqual(Path("pki/A%2FB%2000002.pem"), options.station_certificate(1))
+        self.assertEqual(Path("keys/A%2FB%2000002.key"), options.station_key(1))
+        shared = SimulatorOptions("wss://h/ocpp", certificate="all.pem")
+        self.assertEqual((Path("all.pem"), None), (shared.station_certificate(7), shared.station_key(7)))
+
+    def test_certificates_want_wss_and_a_key_wants_its_certificate(self) -> None:
+        for values in ({"ca_file": Path("ca.pem")}, {"certificate": "a.pem"}):
+            with self.assertRaisesRegex(ConfigError, "certificates are for wss://"):
+                SimulatorOptions("ws://h/ocpp", **values)
+        with self.assertRaisesRegex(ConfigError, "key has no certificate"):
+            SimulatorOptions("wss://h/ocpp", key="a.key")
+        self.assertTrue(SimulatorOptions("WSS://h/ocpp", certificate="a.pem", key="a.key").secure)
+
+
+class CertificateTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        # Not mktemp(): under pytest that is the current directory, and nobody clears it.
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        root = make_root("Operator", NOW)
+        self.authority = make_issuing(root, "Operator", NOW)
+        self.ca_file = self.folder / "ca.pem"
+        self.ca_file.write_bytes(root.chain_pem)
+
+    def station(self, station_id: str) -> None:
+        pem = make_station(self.authority, station_id, NOW).pem
+        (self.folder / f"{station_id}.pem").write_bytes(pem)
+
+    def options(self, certificate: str | None, count: int = 2) -> SimulatorOptions:
+        return SimulatorOptions("wss://h/ocpp", count=count, ca_file=self.ca_file, certificate=certificate)
+
+    def test_stations_without_certificates_of_their_own_share_one_creator(self) -> None:
+        self.station("all")
+        for certificate in (None, str(self.folder / "all.pem")):
+            creators = read_tls(self.options(certificate, count=50))
+            self.assertEqual((50, 1), (len(creators), len(set(creators))))
+
+    def test_each_host_is_checked_by_its_own_name(self) -> None:
+        options = SimulatorOptions("wss://v{version}.example.com/ocpp", count=3, ca_file=self.ca_file)
+        names = {creator.clientConnectionForTLS(None).get_servername() for creator in read_tls(options)}
+        self.assertEqual({b"v1.6.example.com", b"v2.0.1.example.com", b"v2.1.example.com"}, names)
+
+    def test_a_missing_certificate_is_named_before_anybody_connects(self) -> None:
+        self.station("SIM-00001")
+        with self.assertRaisesRegex(PkiError, "SIM-00002.pem does not exist"):
+            read_tls(self.options(str(self.folder / "{id}.pem")))
+
+    def test_command_takes_a_folder_a_pattern_or_a_file(self) -> None:
+        common = ["simulate", "--url", "wss://h/ocpp", "--ca-file", str(self.ca_file)]
+        for given, expected in (
+            (str(self.folder), str(self.folder / "{id}.pem")),
+            ("pki/{id}-cert.pem", "pki/{id}-cert.pem"),
+            ("all.pem", "all.pem"),
+        ):
+            with patch.object(simulate, "run_fleet", return_value=0) as run_fleet:
+                result = CliRunner().invoke(main, [*common, "--cert", given, "--key", "k/{id}.key"])
+            self.assertEqual(0, result.exit_code, result.output)
+            options = run_fleet.call_args.args[0]
+            self.assertEqual(
+                (expected, "k/{id}.key", self.ca_file), (options.certificate, options.key, options.ca_file)
+            )
+        self.assertEqual(2, CliRunner().invoke(main, ["simulate", "--cert", "a.pem"]).exit_code)

@@ -8,7 +8,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from ocppgw.access.refusals import Reason, Refused
-from ocppgw.net.websocket import MAX_HELD_BYTES, MAX_REQUEST_BYTES, SWEEPS_PER_INTERVAL
+from ocppgw.net.opening import MAX_HELD_BYTES, MAX_REQUEST_BYTES
+from ocppgw.net.websocket import SWEEPS_PER_INTERVAL
 from tests.build_edge import (
     ACCEPT,
     BINARY,
@@ -136,8 +137,31 @@ class HandshakeTests(SynchronousTestCase):
         self.assertEqual(self.peer.wire.end, "")
         self.edge.clock.advance(3)
         self.assertEqual(self.peer.wire.end, "lost")
-        self.assertEqual(self.edge.entrance.refused, [Reason.MALFORMED_REQUEST])
+        self.assertEqual(self.edge.entrance.refused, [Reason.HANDSHAKE_TIMEOUT])
         self.assertEqual(self.flushWarnings(), [])
+
+    def test_a_header_can_not_be_smuggled_in_the_value_of_another(self) -> None:
+        for end in ("\x85", "\x1c", "\x0b", "\r", "\n"):
+            peer = self.edge.connect()
+            status, _, _ = peer.upgrade("/ocpp/CP-001", f"X: y{end}X-Forwarded-For: 10.0.0.1").last
+            self.assertEqual(status, "HTTP/1.1 400 Malformed request", repr(end))
+        self.assertEqual(self.edge.entrance.asked, [])
+
+    def test_tls_on_a_plain_port_is_told_apart(self) -> None:
+        hello = bytes.fromhex("160301000a") + bytes(10)
+        self.peer.send(hello)
+        self.assertEqual(self.peer.wire.end, "aborted")
+        (failure,) = self.edge.entrance.failures
+        self.assertEqual((failure.kind, failure.hello), ("TlsOnPlainPort", hello))
+
+    def test_a_connection_leaves_the_entrance_once_however_it_ends(self) -> None:
+        self.peer.upgrade()
+        refused, silent = self.edge.connect(), self.edge.connect()
+        refused.upgrade("/nowhere")
+        self.assertEqual(self.edge.entrance.inside, 3)
+        for peer in (self.peer, refused, silent):
+            peer.gone()
+        self.assertEqual((self.edge.entrance.inside, self.edge.factory.half_open), (0, 0))
 
     def test_a_silent_connection_is_cut_after_the_timeout(self) -> None:
         self.edge.clock.advance(11)

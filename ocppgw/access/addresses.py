@@ -31,6 +31,15 @@ def parse_address(text: str) -> Address | None:
     return address
 
 
+def subscriber(text: str) -> str:
+    """Who an address belongs to, for counting: itself, or for IPv6 its /64, the smallest network a subscriber gets
+    (RFC 6177): one machine has more addresses there than could ever be remembered."""
+    address = parse_address(text)
+    if isinstance(address, IPv6Address):
+        return f"{int(address) >> 64:x}/64"
+    return text if address is None else str(address)
+
+
 def parse_network(text: str) -> Network:
     """The network in `text`: an address alone or CIDR (RFC 4632). ValueError, with a mending hint, when it is neither.
 

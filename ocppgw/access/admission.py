@@ -19,6 +19,7 @@ from urllib.parse import unquote_to_bytes
 from ocppgw.access.addresses import Network, is_allowed
 from ocppgw.access.identity import MAX_ID_LENGTH, Identity
 from ocppgw.access.refusals import Reason, Refused
+from ocppgw.access.transport import TlsFacts
 from ocppgw.ocpp.versions import VERSIONS, OcppVersion
 
 __all__ = [
@@ -45,12 +46,14 @@ _PROBED_NAMES = frozenset({"admin", "login", "wp-admin", "phpmyadmin", "xmlrpc"}
 @dataclass(frozen=True, slots=True)
 class HandshakeFacts:
     """What the socket's edge read. `raw_path` is the request target with its query, still percent-encoded;
-    `subprotocols` the client's list in its order; `peer_ip` the peer's address as text, without port."""
+    `subprotocols` the client's list in its order; `peer_ip` the peer's address as text, without port; `tls` the facts
+    of its TLS connection, None on a plain one."""
 
     raw_path: str
     subprotocols: Sequence[str]
     peer_ip: str
     is_websocket: bool = True
+    tls: TlsFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,15 @@ class Admitted:
     charge_point_id: str
     version: OcppVersion
     subprotocol: str
+
+
+def claimed_id(raw_path: str) -> str:
+    """The id that a request claims, for the record of a refused one; "" when it is none a station could have."""
+    if len(raw_path) > MAX_TARGET_LENGTH or not _VISIBLE.fullmatch(raw_path):
+        return ""
+    place = _split(raw_path.partition("#")[0].partition("?")[0])
+    name = _decode_id(place.encoded_id, IDENTIFIER_STRING) if place is not None else ""
+    return name if isinstance(name, str) else ""
 
 
 def admit(request: HandshakeFacts, rules: AdmissionRules) -> Admitted | Refused:
@@ -191,6 +203,26 @@ def choose_subprotocol(
         if path_version is None or version is path_version:
             return version, spelling
     return Refused(Reason.SUBPROTOCOL_MISMATCH)
+
+
+def security_profile(method: str, *, is_secure: bool) -> int:
+    """The OCPP security profile of a connection: 0 no proof, 1 password or token in the clear, 2 the same over TLS,
+    3 client certificate (1.6 security whitepaper section 2.2; 2.x part 2, A00)."""
+    if method == "mtls":
+        return 3
+    if method == "none":
+        return 0
+    return 2 if is_secure else 1
+
+
+def profile_fault(profile: int, highest: int, lowest_allowed: int | None, least: int) -> Refused | None:
+    """A station never falls back below the `highest` profile it has used (A05.FR.07), unless its identity allows it
+    down to `lowest_allowed`; and nobody may use one below `least`."""
+    if profile < least:
+        return Refused(Reason.SECURITY_PROFILE_TOO_LOW, f"profile {profile}; admission.min_security_profile is {least}")
+    if profile < highest and (lowest_allowed is None or profile < lowest_allowed):
+        return Refused(Reason.SECURITY_PROFILE_LOWERED, f"profile {profile}; it has used profile {highest}")
+    return None
 
 
 def admit_identity(identity: Identity, version: OcppVersion, peer_ip: str) -> Refused | None:

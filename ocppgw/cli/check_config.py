@@ -1,7 +1,8 @@
-"""`ocppgw check-config`: all that is wrong with a configuration, at once."""
+"""`ocppgw check-config`: all that is wrong with a configuration and the files it names, at once."""
 
 import os
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,7 +11,12 @@ from rich.text import Text
 
 from ocppgw import config
 from ocppgw.cli.output import console, print_json
+from ocppgw.config import Problem
+from ocppgw.errors import OcppgwError
 from ocppgw.logs import printable
+from ocppgw.net.tls import TlsCreator, TlsMaterialError, load
+from ocppgw.rules_from_settings import listeners, local_signer, read_identities, tls_files
+from ocppgw.station_ports import PLAIN
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -22,7 +28,8 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--env-file", type=_FILE, help="File of NAME=value lines, below the environment.")
 @click.option("--json", "as_json", is_flag=True, help="Print {ok, errors, warnings} as one JSON object.")
 def check_config(path: Path | None, env_file: Path | None, as_json: bool) -> None:
-    """Check a configuration without starting anything.
+    """Check a configuration without starting anything: the settings, then the certificates, keys, CRLs and identity
+    files they name.
 
     \b
     ocppgw check-config -c etc/ocppgw.toml
@@ -31,6 +38,9 @@ def check_config(path: Path | None, env_file: Path | None, as_json: bool) -> Non
     Exit code: 0 usable (there may be warnings), 1 errors.
     """
     report = config.check(path, os.environ, env_file)
+    if report.ok:
+        errors, warnings = look_at_files(path, env_file)
+        report = config.CheckReport(not errors, [*report.errors, *errors], [*report.warnings, *warnings])
     if as_json:
         problems = {"errors": report.errors, "warnings": report.warnings}
         listed = {name: [asdict(problem) for problem in found] for name, found in problems.items()}
@@ -38,6 +48,28 @@ def check_config(path: Path | None, env_file: Path | None, as_json: bool) -> Non
     else:
         _show(report)
     sys.exit(0 if report.ok else 1)
+
+
+def look_at_files(path: Path | None, env_file: Path | None) -> tuple[list[Problem], list[Problem]]:
+    """Errors and warnings about what the settings name: TLS files, the signing CA, identities."""
+    settings = config.load(path, os.environ, env_file).settings
+    folder = path.parent if path is not None else Path()
+    errors: list[Problem] = []
+    warnings: list[Problem] = []
+    try:
+        files = tls_files(settings, folder)
+        if files is not None:
+            material = load(files, time.time())
+            warnings += [Problem(None, None, "tls", warning) for warning in material.warnings]
+            TlsCreator({kind for _, kind in listeners(settings)} - {PLAIN}, time.time).prepare(material)
+    except TlsMaterialError as error:
+        errors += [Problem(None, None, "tls", problem) for problem in error.problems]
+    for key, read in (("signing", local_signer), ("stations.identities_dir", read_identities)):
+        try:
+            read(settings, folder)
+        except OcppgwError as error:
+            errors.append(Problem(None, None, key, str(error.args[0]), error.hint))
+    return errors, warnings
 
 
 def _show(report: config.CheckReport) -> None:

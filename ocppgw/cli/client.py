@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+import orjson
+
 from ocppgw.errors import OcppgwError
 
 CALL_SECONDS = 10.0
@@ -71,6 +73,16 @@ class OperationsClient:
         """POST /v1/path... with ?wait= when it isn't 0. Returns the JSON."""
         return self._call("POST", _path(path, {"wait": wait or None}), body, CALL_SECONDS + wait)
 
+    def change(self, *path: str, body: Mapping[str, Any], seconds: float = CALL_SECONDS) -> Any:
+        """POST /v1/path... what may be sent twice: when the answer is lost, the failure says so. Returns the JSON."""
+        try:
+            return self._call("POST", _path(path, {}), body, seconds)
+        except NotReachable as error:
+            if isinstance(error.__cause__, ConnectionRefusedError):
+                raise
+            again = "It may be done all the same: repeat it, which does no harm"
+            raise NotReachable(str(error.args[0]), hint=f"{error.hint}\n{again}") from error
+
     def follow(self, **query: Any) -> Stream:
         """Open the event stream."""
         connection, response = self._send("GET", _path(("events",), {"follow": 1, **query}), None, STREAM_SECONDS)
@@ -98,7 +110,7 @@ class OperationsClient:
         connection = kind(self._host, self._port, timeout=seconds)
         headers = self._headers | ({"Content-Type": "application/json"} if body is not None else {})
         try:
-            connection.request(method, self._base + path, None if body is None else json.dumps(body).encode(), headers)
+            connection.request(method, self._base + path, None if body is None else orjson.dumps(body), headers)
             return connection, connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             connection.close()

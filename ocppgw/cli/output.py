@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -17,9 +18,9 @@ from ocppgw.logs import printable
 PLAIN_WIDTH = 1000  # off a terminal nothing is wrapped or cut
 
 STYLES = {
-    **dict.fromkeys(("Accepted", "yes", "Available", "CommandAccepted"), "green"),
+    **dict.fromkeys(("Accepted", "yes", "Available", "CommandAccepted", "active"), "green"),
     **dict.fromkeys(("Rejected", "Pending", "Timeout", "CommandRejected", "CommandTimeout", "Unavailable"), "yellow"),
-    **dict.fromkeys(("Failed", "CommandFailed", "Faulted"), "red"),
+    **dict.fromkeys(("Failed", "CommandFailed", "Faulted", "disabled", "revoked"), "red"),
     "no": "dim",
 }
 
@@ -44,15 +45,23 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     table = Table(*headings, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*map(cell, row))
-    _print(table)
+    print_block(table)
+
+
+def grid() -> Table:
+    """Two columns without lines; what is long is wrapped in the second."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
 
 
 def print_fields(fields: Iterable[tuple[str, Any]]) -> None:
-    """Names and values, one pair a line."""
-    table = Table.grid(padding=(0, 2, 0, 0))
+    """Names and values, one pair a line; a long value is wrapped, never cut."""
+    table = grid()
     for name, value in fields:
         table.add_row(Text(name, style="bold"), cell(value))
-    _print(table)
+    print_block(table)
 
 
 def print_line(*parts: Any) -> None:
@@ -62,16 +71,31 @@ def print_line(*parts: Any) -> None:
     sys.stdout.flush()
 
 
+def print_block(*blocks: RenderableType) -> None:
+    """What rich can lay out, one block below the other."""
+    screen = console()
+    with screen.capture() as capture:
+        for block in blocks:
+            screen.print(block)
+    # rich fills cells up to the column's width; nobody wants those blanks in a file.
+    lines = capture.get().splitlines()
+    sys.stdout.write("".join((line if screen.is_terminal else line.rstrip()) + "\n" for line in lines))
+
+
 def print_json(document: Any) -> None:
     """One JSON document on one line, shown at once."""
     sys.stdout.write(orjson.dumps(document).decode() + "\n")
     sys.stdout.flush()
 
 
-def _print(table: Table) -> None:
-    screen = console()
-    with screen.capture() as capture:
-        screen.print(table)
-    # rich fills cells up to the column's width; nobody wants those blanks in a file.
-    lines = capture.get().splitlines()
-    sys.stdout.write("".join((line if screen.is_terminal else line.rstrip()) + "\n" for line in lines))
+def note(text: str) -> None:
+    """A word to the operator beside the result: on stderr, harmless whatever is in it."""
+    sys.stderr.write("".join(f"{printable(line)}\n" for line in text.splitlines()))
+    sys.stderr.flush()
+
+
+def progress() -> Progress:
+    """Bars on a terminal's stderr, nothing elsewhere."""
+    screen = Console(file=sys.stderr, highlight=False, emoji=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=screen, transient=True, disable=not sys.stderr.isatty())

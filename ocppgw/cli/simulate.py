@@ -22,6 +22,7 @@ from ocppgw.simulator import FleetSnapshot, SimulatorOptions, run
 from ocppgw.simulator.options import MIXED, VERSIONS
 
 PASSWORD_VARIABLE = "OCPPGW_SIMULATOR_PASSWORD"  # noqa: S105
+CERTIFICATE_OF_EACH = "{id}.pem"  # in a folder given as --cert
 PLAIN_EVERY = 10  # snapshots come once a second; off a terminal each tenth is a line
 
 Report = Callable[[FleetSnapshot], None]
@@ -48,17 +49,29 @@ Report = Callable[[FleetSnapshot], None]
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help=f"File with the HTTP Basic password of all stations; without it, {PASSWORD_VARIABLE} is used.",
 )
-def simulate(password_file: Path | None, **values: Any) -> None:
+@click.option(
+    "--ca-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="PEM file of the CAs that a wss:// server's certificate may come from.  [default: the system's]",
+)
+@click.option(
+    "--cert",
+    metavar="FILE|FOLDER",
+    help="Client certificate of all stations, or one for each: a name with {id} in it, or a folder of {id}.pem.",
+)
+@click.option("--key", metavar="FILE", help="Its key, with {id} too.  [default: in the certificate's file]")
+def simulate(password_file: Path | None, cert: str | None, **values: Any) -> None:
     """Simulate charging stations: they boot, charge cars, send meter values, and answer every command.
 
     \b
     ocppgw simulate --count 50 --version 2.0.1
     ocppgw simulate --url wss://csms.example/ocpp --sessions 1 --password-file secret.txt
+    ocppgw simulate --url wss://localhost:8080/ocpp --ca-file var/pki/ca/root.pem --cert var/pki/stations
 
     Exit code: 0 done, 1 not one call was answered, 130 ended by Ctrl-C (all connections are closed then, too).
     """
     try:
-        options = SimulatorOptions(**values, password=_password(password_file))
+        options = SimulatorOptions(**values, password=_password(password_file), certificate=_certificate(cert))
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
     sys.exit(run_fleet(options, default_reactor))
@@ -72,6 +85,11 @@ def _password(password_file: Path | None) -> str | None:
     if not password:
         raise click.BadParameter(f"{password_file} is empty", param_hint="--password-file")
     return password
+
+
+def _certificate(given: str | None) -> str | None:
+    """A folder stands for the certificates of all stations in it."""
+    return str(Path(given) / CERTIFICATE_OF_EACH) if given is not None and Path(given).is_dir() else given
 
 
 def run_fleet(options: SimulatorOptions, reactor: Any) -> int:

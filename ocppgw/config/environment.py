@@ -14,7 +14,8 @@ from typing import Any, get_origin
 from pydantic.fields import FieldInfo
 
 from ocppgw.config.problems import Problem, did_you_mean
-from ocppgw.config.settings import Section, Settings
+from ocppgw.config.section import Section
+from ocppgw.config.settings import Settings
 
 _WORDS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 _OWN_PREFIXES = ("OCPP_", "OCPPGW_")
@@ -26,14 +27,11 @@ _REFUSED_WHEN_TRUE = {
     "REQUIRE_KAFKA": "this version has no Kafka; events are kept in the journal of this node",
     "REDIS_ENABLED": "this version has no Redis; state is kept in the state directory of this node",
     "REQUIRE_REDIS": "this version has no Redis; state is kept in the state directory of this node",
-    "OCPP_TLS_ENABLED": "this version has no TLS listener and would serve stations unencrypted",
 }
 _REFUSED_HINT = "set it to false or remove it"
-_TLS_HINT = "set it to false, and end TLS in a reverse proxy before the gateway"
 
 # Names that are right as long as they have this value, and what to say otherwise.
 _EXPECTED: dict[str, tuple[bool, str, str]] = {
-    "OCPP_TRUST_PROXY": (False, "is not honoured: headers of a proxy are never believed in this version", ""),
     "OCPP_ALLOW_PLAINTEXT_SECRETS": (False, "is never honoured: secrets are stored hashed", "store hashes"),
     "OCPP_STATE_STRICT": (
         True,
@@ -41,6 +39,10 @@ _EXPECTED: dict[str, tuple[bool, str, str]] = {
         "ocpp.assume_accepted = true accepts stations that never booted here",
     ),
 }
+
+# The existing gateway's switch for what is a choice of headers here; it believed any peer.
+_TRUST_PROXY = "OCPP_TRUST_PROXY"
+_PROXY_HEADER = ("admission", "proxy_header")
 
 _ADDITIONAL_ACTIONS = "OCPP_SCHEMA_ALLOW_ADDITIONAL_ACTIONS"
 
@@ -66,13 +68,6 @@ _WITHOUT_EFFECT = (
     "SESSION_STALE_SECONDS",
     "OCPP_IDENTITY_PREFIX",
     "OCPP_REVOKED_PREFIX",
-    "OCPP_REVOKED_TTL_SECONDS",
-    "OCPP_REQUIRE_CERT_BINDING",
-    "OCPP_AUTH_HASH_ALGORITHM",
-    "OCPP_AUTH_SCRYPT_N",
-    "OCPP_AUTH_SCRYPT_R",
-    "OCPP_AUTH_SCRYPT_P",
-    "OCPP_AUTH_SCRYPT_KEYLEN",
     "OCPP_RESPONSE_CACHE_REDIS",
     "OCPP_RATE_LIMIT_WINDOW_SECONDS",
     "OCPP_RATE_LIMIT_PER_CP",
@@ -80,16 +75,6 @@ _WITHOUT_EFFECT = (
     "COMMAND_IDEMPOTENCY_TTL_SECONDS",
     "METRICS_ALERT_*",
     "METRICS_RATE_WINDOW_SECONDS",
-    "OCPP_TLS_CLIENT_AUTH",
-    "OCPP_TLS_KEY_PATH",
-    "OCPP_TLS_CERT_PATH",
-    "OCPP_TLS_CA_PATH",
-    "OCPP_TLS_CRL_PATH",
-    "OCPP_TLS_MIN_VERSION",
-    "OCPP_TLS_CIPHERS",
-    "OCPP_TLS_RELOAD_SECONDS",
-    "OCPP_TLS_CRL_RELOAD_SECONDS",
-    "PROVISION_*",
 )
 
 
@@ -145,6 +130,9 @@ def overrides(given: Mapping[str, Given]) -> tuple[dict[tuple[str, ...], tuple[A
             values[path] = (_convert(variable.value.strip(), field.annotation), variable)
         except ValueError as error:
             problems.append(variable.problem(f"{name} {error}", _form(field.annotation), ".".join(path)))
+    trust = given.get(_TRUST_PROXY)
+    if trust is not None and _WORDS.get(trust.value.strip().lower()) is True:
+        values[_PROXY_HEADER] = ("x-forwarded-for", trust)
     return values, problems
 
 
@@ -154,6 +142,10 @@ def judge(given: Mapping[str, Given]) -> tuple[list[Problem], list[Problem]]:
     warnings: list[Problem] = []
     for variable in given.values():
         if variable.name in OVERRIDES or not variable.value.strip():
+            continue
+        if variable.name == _TRUST_PROXY:
+            if variable.value.strip().lower() not in _WORDS:
+                errors.append(variable.problem("is neither true nor false", "write true or false"))
             continue
         if variable.name in _REFUSED_WHEN_TRUE:
             errors.extend(_refused(variable))
@@ -165,8 +157,7 @@ def judge(given: Mapping[str, Given]) -> tuple[list[Problem], list[Problem]]:
 def _refused(variable: Given) -> Iterator[Problem]:
     # Anything but a plain "no" counts as a "yes": guessing wrong here would drop a protection.
     if _WORDS.get(variable.value.strip().lower(), True):
-        hint = _TLS_HINT if variable.name == "OCPP_TLS_ENABLED" else _REFUSED_HINT
-        yield variable.problem(f"can't be had: {_REFUSED_WHEN_TRUE[variable.name]}", hint)
+        yield variable.problem(f"can't be had: {_REFUSED_WHEN_TRUE[variable.name]}", _REFUSED_HINT)
 
 
 def _noticed(variable: Given) -> Iterator[Problem]:
@@ -188,6 +179,7 @@ _KNOWN = [
     *OVERRIDES,
     *_REFUSED_WHEN_TRUE,
     *_EXPECTED,
+    _TRUST_PROXY,
     _ADDITIONAL_ACTIONS,
     *(name for name in _WITHOUT_EFFECT if not name.endswith("*")),
 ]

@@ -8,9 +8,9 @@ import os
 import re
 import socket
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 Version = Literal["1.6J", "2.0.1", "2.1"]
 BootStatus = Literal["Accepted", "Pending", "Rejected"]
@@ -71,6 +71,34 @@ def unique_node_id() -> str:
     return f"{host[:100]}-{os.getpid()}"
 
 
+def _listeners(ports: Mapping[str, str]) -> Mapping[str, str]:
+    for port in ports:
+        if not (port.isascii() and port.isdecimal() and len(port) <= 5 and 0 < int(port) <= 65535):
+            raise ValueError('must name ports from 1 to 65535, such as { "8444" = "mtls" }')
+    return ports
+
+
+def _client_auth(value: Any) -> Any:
+    """The existing gateway's variable is a boolean."""
+    if isinstance(value, str):
+        return {"true": "require", "false": "none"}.get(value.lower(), value)
+    return value
+
+
+def _server_names(names: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
+    for name, files in names.items():
+        if not re.fullmatch(r"(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*", name):
+            raise ValueError('must name hosts, such as { "ocpp.example.com" = ["cert.pem"] }')
+        if not files:
+            raise ValueError("must name at least one file for each host")
+    return names
+
+
+ListenerKind = Literal["plain", "tls", "mtls", "mtls-optional"]
+Listeners = Annotated[Mapping[str, ListenerKind], AfterValidator(_listeners)]
+ClientAuth = Annotated[Literal["none", "request", "require"], BeforeValidator(_client_auth)]
+Paths = tuple[str, ...]
+ServerNames = Annotated[Mapping[str, Annotated[tuple[str, ...], Field(strict=False)]], AfterValidator(_server_names)]
 Host = Annotated[str, AfterValidator(_host)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Addresses = tuple[Annotated[str, AfterValidator(_address)], ...]

@@ -20,7 +20,8 @@ from ocppgw.config.keylines import KeyPath, key_lines
 from ocppgw.config.messages import toml_hint, wording
 from ocppgw.config.problems import InvalidConfigurationError, Problem, did_you_mean
 from ocppgw.config.rules import findings
-from ocppgw.config.settings import Section, Settings
+from ocppgw.config.section import Section
+from ocppgw.config.settings import Settings
 
 _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 

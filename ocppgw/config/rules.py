@@ -52,7 +52,7 @@ def _unknown_beyond_loopback(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _two_ports(settings: Settings) -> Iterator[Finding]:
+def _distinct_ports(settings: Settings) -> Iterator[Finding]:
     websocket, operations = settings.websocket, settings.operations
     if websocket.port and websocket.port == operations.port:
         yield Finding(
@@ -61,6 +61,14 @@ def _two_ports(settings: Settings) -> Iterator[Finding]:
             "give the two listeners different ports",
             ("websocket.port",),
         )
+    for port in websocket.more_ports:
+        if int(port) in (websocket.port, operations.port):
+            yield Finding(
+                "websocket.more_ports",
+                f"names {port}, which another listener has already",
+                "give each listener its own port",
+                ("websocket.port", "operations.port"),
+            )
 
 
 def _inflated_below_wire(settings: Settings) -> Iterator[Finding]:
@@ -75,20 +83,96 @@ def _inflated_below_wire(settings: Settings) -> Iterator[Finding]:
         )
 
 
+def speaks_tls(settings: Settings) -> bool:
+    """Whether any port speaks TLS."""
+    return settings.tls.enabled or any(kind != "plain" for kind in settings.websocket.more_ports.values())
+
+
 def _certificates_without_tls(settings: Settings) -> Iterator[Finding]:
-    if settings.stations.auth_mode == "mtls":
+    if settings.stations.auth_mode == "mtls" and not speaks_tls(settings):
         yield Finding(
             "stations.auth_mode",
-            '"mtls" refuses every station whose identity names no other way: this version has no TLS listener',
-            "set basic or token",
+            '"mtls" refuses every station whose identity names no other way: no port speaks TLS',
+            "set basic or token, or tls.enabled = true",
+            ("tls.enabled", "websocket.more_ports"),
             error=False,
         )
 
 
+def _tls_files(settings: Settings) -> Iterator[Finding]:
+    tls = settings.tls
+    if speaks_tls(settings) and not tls.cert_path:
+        yield Finding(
+            "tls.cert_path",
+            "is required by a port that speaks TLS",
+            "name the certificate's PEM file, or set OCPP_TLS_CERT_PATH",
+            ("tls.enabled", "websocket.more_ports"),
+        )
+    if tls.key_path and len(tls.key_path) != len(tls.cert_path):
+        yield Finding(
+            "tls.key_path",
+            f"names {len(tls.key_path)} files, tls.cert_path {len(tls.cert_path)}",
+            "name one key for each certificate, in the same order, or none when the certificate files hold them",
+            ("tls.cert_path",),
+        )
+
+
+def _client_certificates(settings: Settings) -> Iterator[Finding]:
+    tls, kinds = settings.tls, settings.websocket.more_ports.values()
+    if not tls.ca_path and ((tls.enabled and tls.client_auth == "require") or "mtls" in kinds):
+        yield Finding(
+            "tls.ca_path",
+            "is required where client certificates are",
+            "name the PEM file of the CAs that sign stations' certificates, or set OCPP_TLS_CA_PATH",
+            ("tls.client_auth", "tls.enabled", "websocket.more_ports"),
+        )
+    if tls.crl_path and not tls.ca_path:
+        yield Finding("tls.crl_path", "has no effect without tls.ca_path", "name the CAs too", ("tls.ca_path",))
+
+
+def _believing_nobody(settings: Settings) -> Iterator[Finding]:
+    admission = settings.admission
+    if admission.trusted_proxies:
+        return
+    for key, is_on in (
+        ("admission.proxy_header", admission.proxy_header != "none"),
+        ("websocket.proxy_protocol", settings.websocket.proxy_protocol),
+    ):
+        if is_on:
+            yield Finding(
+                key,
+                "has no effect: admission.trusted_proxies names no proxy, so nobody is believed",
+                "list the proxies there",
+                ("admission.trusted_proxies",),
+                error=False,
+            )
+
+
+def _local_ca(settings: Settings) -> Iterator[Finding]:
+    signing = settings.signing
+    if signing.mode == "local":
+        for name, value in (("ca_cert_path", signing.ca_cert_path), ("ca_key_path", signing.ca_key_path)):
+            if not value:
+                yield Finding(
+                    f"signing.{name}", 'is required by signing.mode = "local"', "name its PEM file", ("signing.mode",)
+                )
+
+
+def _scrypt(settings: Settings) -> Iterator[Finding]:
+    n = settings.stations.scrypt_n
+    if n & (n - 1):
+        yield Finding("stations.scrypt_n", f"is {n}, which is no power of 2", "set it to 16384")
+
+
 _RULES: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _inflated_below_wire,
-    _two_ports,
+    _distinct_ports,
     _token_beyond_loopback,
     _unknown_beyond_loopback,
     _certificates_without_tls,
+    _tls_files,
+    _client_certificates,
+    _believing_nobody,
+    _local_ca,
+    _scrypt,
 )

@@ -7,34 +7,23 @@ Rules that span several settings are in `ocppgw.config.rules`.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator
 
+from ocppgw.config.access_settings import AdmissionSettings, SigningSettings, StationsSettings, TlsSettings
 from ocppgw.config.kinds import (
-    Addresses,
     BootStatus,
     Host,
+    Listeners,
     Names,
-    Networks,
     Port,
-    RegularExpression,
     TokenStatus,
     TokenStatuses,
     Versions,
     unique_node_id,
 )
-
-
-def env(name: str) -> dict[str, Any]:
-    """Field metadata: the environment variable that overrides the setting (`x-env` in the JSON Schema)."""
-    return {"x-env": name}
-
-
-class Section(BaseModel):
-    """A table of the file. A key nobody knows is a mistake here; loading takes such keys out first and warns."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+from ocppgw.config.section import Section, env
 
 
 class NodeSettings(Section):
@@ -105,6 +94,16 @@ class WebSocketSettings(Section):
     ping_misses: int = Field(
         default=2, ge=1, le=100, description="Unanswered pings in a row after which a station's connection is dropped."
     )
+    more_ports: Listeners = Field(
+        default={},
+        description="Further ports of websocket.host and what they speak: plain, tls (asks for no client certificate), "
+        "mtls (requires one) or mtls-optional. Those other than plain need the certificates of [tls].",
+    )
+    proxy_protocol: bool = Field(
+        default=False,
+        description="Expect the PROXY protocol, version 1 or 2, from the proxies in admission.trusted_proxies; nobody "
+        "else may send it.",
+    )
     compression: bool = Field(default=True, description="Accept permessage-deflate when a station offers it.")
     fast_lane: bool = Field(
         default=True,
@@ -124,39 +123,6 @@ class OperationsSettings(Section):
         default=SecretStr(""),
         description="Bearer token every request must carry; empty: none. Better set by environment than in this file.",
         json_schema_extra=env("HEALTH_METRICS_AUTH_TOKEN"),
-    )
-
-
-class StationsSettings(Section):
-    """Which stations are let in, and as whom."""
-
-    unknown: Literal["refuse", "admit"] = Field(
-        default="refuse", description="What happens to a station without a stored identity: refuse or admit."
-    )
-    unknown_tenant: str = Field(
-        default="dev", min_length=1, max_length=200, description='Tenant of stations let in by unknown = "admit".'
-    )
-    admit_unknown_anywhere: bool = Field(
-        default=False,
-        description='Allow unknown = "admit" although websocket.host is not loopback: anybody who can reach the port '
-        "is then a station.",
-    )
-    id_pattern: RegularExpression = Field(
-        default=r"[A-Za-z0-9*\-_=:+|@.]{1,48}",
-        min_length=1,
-        max_length=500,
-        description="Regular expression that the whole percent-decoded station id must match; ids of more than 48 "
-        "characters are refused in any case.",
-    )
-    identities_dir: str = Field(
-        default="",
-        description="Folder with one identity JSON file per station, *.json; empty: none. A relative path is relative "
-        "to the folder of this file.",
-    )
-    auth_mode: Literal["basic", "token", "mtls"] = Field(
-        default="basic",
-        description="How a station authenticates whose identity names no way: basic, token or mtls.",
-        json_schema_extra=env("OCPP_AUTH_MODE"),
     )
 
 
@@ -280,36 +246,6 @@ class CommandsSettings(Section):
     )
 
 
-class AdmissionSettings(Section):
-    """Who may connect at all, judged by address and rate."""
-
-    allowed_ips: Addresses = Field(
-        default=(),
-        strict=False,
-        description="Addresses stations may come from; with allowed_cidrs also empty: any.",
-        json_schema_extra=env("OCPP_ALLOWED_IPS"),
-    )
-    allowed_cidrs: Networks = Field(
-        default=(),
-        strict=False,
-        description="Networks stations may come from; with allowed_ips also empty: any.",
-        json_schema_extra=env("OCPP_ALLOWED_CIDRS"),
-    )
-    flood_log_cooldown_seconds: float = Field(
-        default=300.0,
-        ge=0,
-        le=86_400,
-        description="Refusals of one address are logged once in this time, seconds.",
-        json_schema_extra=env("FLOOD_LOG_COOLDOWN"),
-    )
-    swaps_per_minute: int = Field(
-        default=10,
-        ge=1,
-        le=10_000,
-        description="Times a minute a station's connection may be replaced by a newer one; above it 429.",
-    )
-
-
 class LogsSettings(Section):
     """Log output."""
 
@@ -332,6 +268,7 @@ class Settings(Section):
     )
     node: NodeSettings = Field(default_factory=NodeSettings)
     websocket: WebSocketSettings = Field(default_factory=WebSocketSettings)
+    tls: TlsSettings = Field(default_factory=TlsSettings)
     operations: OperationsSettings = Field(default_factory=OperationsSettings)
     stations: StationsSettings = Field(default_factory=StationsSettings)
     ocpp: OcppSettings = Field(default_factory=OcppSettings)
@@ -339,4 +276,5 @@ class Settings(Section):
     journal: JournalSettings = Field(default_factory=JournalSettings)
     commands: CommandsSettings = Field(default_factory=CommandsSettings)
     admission: AdmissionSettings = Field(default_factory=AdmissionSettings)
+    signing: SigningSettings = Field(default_factory=SigningSettings)
     logs: LogsSettings = Field(default_factory=LogsSettings)

@@ -24,6 +24,7 @@ class AnswerRules(msgspec.Struct, frozen=True):
     id_token_status: str = "Accepted"  # noqa: S105  of every token that id_tokens does not name
     id_tokens: Mapping[str, str] = {}
     data_transfer_vendors: frozenset[str] = frozenset()
+    sign_certificate: str = "Rejected"  # Accepted where the backend has requests signed: the event hands them to it
 
     def token_status(self, token: str) -> str:
         return self.id_tokens.get(token, self.id_token_status)
@@ -44,6 +45,13 @@ def _heartbeat(_rules: AnswerRules, _payload: Mapping[str, Any], now: float) -> 
 def boot(rules: AnswerRules, status: str, now: float) -> bytes:
     interval = rules.heartbeat_interval if status == "Accepted" else rules.boot_retry_interval
     return b'{"status":"%b","currentTime":"%b","interval":%d}' % (status.encode(), rfc3339(now), interval)
+
+
+def signing(fault: str) -> tuple[bytes, bytes]:
+    """Answer of SignCertificate where a local CA signs, and what its event says beside the request."""
+    if not fault:
+        return b'{"status":"Accepted"}', b',"status":"Accepted"'
+    return b'{"status":"Rejected"}', b',"status":"Rejected","fault":%b' % dumps(fault)
 
 
 # 1.6 knows fewer words; the gateway's setting uses those of either version.
@@ -94,6 +102,10 @@ def _vat_number(_rules: AnswerRules, payload: Mapping[str, Any], _now: float) ->
     return dumps({"vatNumber": payload["vatNumber"], "status": "Rejected"})
 
 
+def _sign_certificate(rules: AnswerRules, _payload: Mapping[str, Any], _now: float) -> bytes:
+    return b'{"status":"%b"}' % rules.sign_certificate.encode()
+
+
 _ACCEPTED = _fixed(b'{"status":"Accepted"}')
 _REJECTED = _fixed(b'{"status":"Rejected"}')
 _FAILED = _fixed(b'{"status":"Failed"}')
@@ -101,7 +113,7 @@ _FAILED = _fixed(b'{"status":"Failed"}')
 _COMMON: dict[str, Answer] = {
     "Heartbeat": _heartbeat,
     "DataTransfer": _data_transfer,
-    "SignCertificate": _REJECTED,
+    "SignCertificate": _sign_certificate,
 }
 _2X: dict[str, Answer] = {
     **_COMMON,

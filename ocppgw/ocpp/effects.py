@@ -122,6 +122,17 @@ class WakeAt(msgspec.Struct, frozen=True, gc=False):
     at: float
 
 
+class SignRequest(msgspec.Struct, frozen=True, gc=False):
+    """Sign this request (PEM) and send the certificate with CertificateSigned.
+
+    `certificate_type` and `request_id` are the station's own and go back to it; None where it gave none.
+    """
+
+    csr: str
+    certificate_type: str | None = None
+    request_id: int | None = None
+
+
 class Close(msgspec.Struct, frozen=True, gc=False):
     """Close the WebSocket with this code (RFC 6455 section 7.4) and reason."""
 
@@ -136,4 +147,4 @@ class Note(msgspec.Struct, frozen=True, gc=False):
     detail: str = ""
 
 
-Effect = Send | Publish | Ask | Dispatched | Finished | Late | Requeue | WakeAt | Close | Note
+Effect = Send | Publish | Ask | Dispatched | Finished | Late | Requeue | WakeAt | SignRequest | Close | Note

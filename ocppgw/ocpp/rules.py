@@ -1,12 +1,22 @@
 """What a session is told when it is made: the rules of this gateway and who the station is."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import msgspec
 
 from ocppgw.ocpp.answers import AnswerRules
 
+# Given a charge point id and the payload of its SignCertificate: why the local CA will not sign it, "" when it will.
+# Saying "" is a promise: the session then answers Accepted and asks for the signature (effects.SignRequest).
+SigningJudge = Callable[[str, Mapping[str, Any]], str]
+
 
 class SessionRules(msgspec.Struct, frozen=True):
-    """What every session of this gateway follows; times in seconds."""
+    """What every session of this gateway follows; times in seconds.
+
+    `signing_judge`: None where no local CA signs; SignCertificate is then answered as `answers` say.
+    """
 
     answers: AnswerRules = AnswerRules()
     boot_status: str = "Accepted"
@@ -19,12 +29,25 @@ class SessionRules(msgspec.Struct, frozen=True):
     replay_seconds: float = 300.0
     bad_frames: int = 20
     bad_frames_seconds: float = 60.0
+    signing_judge: SigningJudge | None = None
 
 
 class StationFacts(msgspec.Struct, frozen=True):
-    """Who the station is, from its identity."""
+    """Who the station is, from its identity.
+
+    `required_serial`: the common name of its certificate, where the identity wants it to be the serial number that
+    the station reports (B01.FR.11, B01.FR.12); None where any will do.
+    """
 
     charge_point_id: str
     station_id: str
     tenant_id: str
     boot_status: str | None = None  # None: as SessionRules says
+    required_serial: str | None = None
+
+
+def serial_numbers(boot: Mapping[str, Any]) -> list[str]:
+    """The serial numbers in a valid BootNotification: one at most in 2.x; 1.6 has two fields for it."""
+    station = boot.get("chargingStation", boot)
+    found = (station.get(name) for name in ("serialNumber", "chargePointSerialNumber", "chargeBoxSerialNumber"))
+    return [serial for serial in found if serial]

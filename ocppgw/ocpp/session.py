@@ -28,12 +28,13 @@ from ocppgw.ocpp.effects import (
     Publish,
     SaveBoot,
     Send,
+    SignRequest,
 )
 from ocppgw.ocpp.events import EventWriter
 from ocppgw.ocpp.gate import BootGate
 from ocppgw.ocpp.inbound import Serving, enqueue
 from ocppgw.ocpp.recovery import answer_again
-from ocppgw.ocpp.rules import SessionRules, StationFacts
+from ocppgw.ocpp.rules import SessionRules, SigningJudge, StationFacts, serial_numbers
 from ocppgw.ocpp.schemas import schema_set
 from ocppgw.ocpp.state import Answered, StationState, TransactionFound
 from ocppgw.ocpp.transactions import TRANSACTION_RULES, Decision, Repeat, Unresolved
@@ -61,6 +62,7 @@ class Session:
         "_requests",
         "_rules",
         "_serving",
+        "_signing",
         "_token",
         "_transactions",
         "_version",
@@ -96,6 +98,7 @@ class Session:
         self._transactions = TRANSACTION_RULES[version.name]
         self._serving: Serving | None = None
         self._inbound: deque[frames.Call] | None = None
+        self._signing: SignRequest | None = None  # promised by the answer of the CALL being served
         self._count = count
         self._token = 0
         self._lost = False
@@ -158,9 +161,10 @@ class Session:
         if self._lost:
             return []
         self.latency = now - serving.received_at
-        if not self._inbound:
+        if self._signing is None and not self._inbound:
             return [Send(serving.text)]
-        return [Send(serving.text), *self._serve_waiting(now)]
+        promised, self._signing = self._signing, None
+        return [Send(serving.text), *([promised] if promised is not None else []), *self._serve_waiting(now)]
 
     def refused(self, token: int, now: float) -> list[Effect]:
         """The record could not be made durable: a CALLERROR, or for what may not be lost a close without answer.
@@ -170,7 +174,7 @@ class Session:
         serving = self._serving
         if serving is None or serving.token != token:
             return []
-        self._serving = None
+        self._serving = self._signing = None
         if self._lost:
             return []
         if serving.spec.never_refused:
@@ -230,8 +234,7 @@ class Session:
         digest = hash((action, payload))
         replay = self.state.recent.get(call.message_id)
         if replay is not None and replay.digest == digest and now - replay.at <= self._rules.replay_seconds:
-            # Recorded before a restart: the text is not known any more.
-            text = replay.text or answer_again(self._version, call, self._rules, self.state, self.station, now)
+            text = self._answer_again(replay, call, now)
             if text:
                 return [Note("replayed"), Send(text)]
         self._token += 1
@@ -241,6 +244,8 @@ class Session:
             return self._transaction(serving, now, None)
         if action == "BootNotification":
             return self._boot(serving, now)
+        if action == "SignCertificate" and self._rules.signing_judge is not None:
+            return [self._sign(serving, self._rules.signing_judge, now)]
         if action == "StatusNotification":
             remember_status(self.state, call.payload)
         answer = answers.answer(self._version, action, self._rules.answers, call.payload, now)
@@ -284,7 +289,22 @@ class Session:
         )
         return Publish(record, serving.token, changes)
 
+    def _answer_again(self, replay: Answered, call: frames.Call, now: float) -> bytes:
+        """The answer a CALL was given before; b"" when it has to be served anew."""
+        if call.action == "SignCertificate" and self._rules.signing_judge is not None:
+            return b""  # each Accepted is a promise of its own, and the first one may have gone with a crash
+        if call.action == "BootNotification" and self._lacks_serial(call.payload):
+            return b""  # it was accepted on a connection with other credentials
+        # Recorded before a restart: the text is not known any more.
+        return replay.text or answer_again(self._version, call, self._rules, self.state, self.station, now)
+
+    def _lacks_serial(self, boot: Mapping[str, Any]) -> bool:
+        required = self.station.required_serial
+        return required is not None and required not in serial_numbers(boot)
+
     def _boot(self, serving: Serving, now: float) -> list[Effect]:
+        if self._lacks_serial(serving.call.payload):
+            return self._wrong_serial(serving.call.payload, now)
         payload = serving.payload
         status = self.station.boot_status or self._rules.boot_status
         state = self.state
@@ -299,6 +319,25 @@ class Session:
         answer = answers.boot(self._rules.answers, status, now)
         extra = b',"status":"%b"' % status.encode()
         return [self._publish(serving, serving.spec.event_type, answer, now, extra=extra, changes=(change,))]
+
+    def _wrong_serial(self, boot: Mapping[str, Any], now: float) -> list[Effect]:
+        """B01.FR.12: closed without an answer. The CALL stays the one being served, so that none behind it is."""
+        reported = ", ".join(serial_numbers(boot)) or None
+        facts = {"certificateCommonName": self.station.required_serial, "serialNumber": reported}
+        return [
+            Note("serial-number-mismatch"),
+            Publish(self._events.own("SerialNumberMismatch", now, facts), 0),
+            Close(1008, "the serial number is not the certificate's"),
+        ]
+
+    def _sign(self, serving: Serving, judge: SigningJudge, now: float) -> Publish:
+        """Signed once the answer is out."""
+        payload = serving.call.payload
+        fault = judge(self.station.charge_point_id, payload)
+        if not fault:
+            self._signing = SignRequest(payload["csr"], payload.get("certificateType"), payload.get("requestId"))
+        answer, extra = answers.signing(fault)
+        return self._publish(serving, serving.spec.event_type, answer, now, extra=extra)
 
     def _transaction(self, serving: Serving, now: float, found: TransactionFound | None) -> list[Effect]:
         """StartTransaction, StopTransaction, MeterValues (1.6) or TransactionEvent: see `ocppgw.ocpp.transactions`."""

@@ -5,10 +5,13 @@
 
 The compare-and-set and the event share one transaction of the store, so a crash leaves either both or neither; what a
 crash left open is closed by `sweep` at the next start. A station that isn't connected fails the command at once.
+
+A command that changes how its station proves itself (a password, a certificate) is announced before the CALL goes out,
+so that the station can get in with the old and with the new, and settled before its end is told. What is stored, told
+and published of a command holds no password: only the CALL does.
 """
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -16,61 +19,36 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from ocppgw.errors import CommandError
+from ocppgw.errors import CommandError, OcppgwError
 from ocppgw.metrics import Metrics
 from ocppgw.ocpp.calls import NOT_SENT, PendingCall
 from ocppgw.ocpp.effects import CommandResult, Dispatched, Record
 from ocppgw.ocpp.events import command_event
 from ocppgw.ocpp.intents import map_command
 from ocppgw.ocpp.outcomes import Outcome, event_type, terminal_status
+from ocppgw.ocpp.secrets import redacted
 from ocppgw.ocpp.timestamps import rfc3339
 from ocppgw.ports import CommandRecord, Store
+from ocppgw.routing.credentials import Change, Credentials
 from ocppgw.routing.links import Clock, Link, Links
 from ocppgw.routing.outbox import Outbox
+from ocppgw.routing.requests import CommandRequest, read_request
+from ocppgw.routing.results import NOT_CONNECTED, OTHER_VERSION, RESTARTED, error_of, payload_of, shown
 
 log = Logger(namespace="ocppgw.commands")
 
 ENDED = frozenset({"Accepted", "Rejected", "Failed", "Timeout"})
-MAX_ID_LENGTH = 128
-MAX_TIMEOUT_SECONDS = 86_400.0
 RETRY_SECONDS = 1.0  # between attempts to store a command's end while the disk refuses writes
-
-NOT_CONNECTED = CommandResult(
-    Outcome.FAILED, error_code="NotConnected", error_description="the station is not connected to this gateway"
-)
-OTHER_VERSION = CommandResult(
-    Outcome.FAILED,
-    error_code="OtherVersion",
-    error_description="the station reconnected with another OCPP version before the command was sent",
-)
-RESTARTED = CommandResult(
-    Outcome.UNKNOWN,
-    error_code="GatewayRestarted",
-    error_description="the gateway stopped before the command ended; the charger may have run it",
-)
-
-
-class CommandRequest(msgspec.Struct, frozen=True, rename="camel"):
-    """What a backend sends (the outside contract, section 3). Times: `requestedAt` RFC 3339, `timeoutSec` seconds."""
-
-    command_type: str
-    command_id: str = ""
-    charge_point_id: str | None = None
-    station_id: str | None = None
-    connector_id: int | None = None
-    ocpp_version: str | None = None
-    requested_by: dict[str, Any] | None = None
-    payload: dict[str, Any] | None = None
-    requested_at: str | None = None
-    timeout_sec: float | None = None
 
 
 class _Open(msgspec.Struct):
-    """A command on its way in this process."""
+    """A command on its way in this process; without `pending` its station was not there."""
 
     record: CommandRecord
-    pending: PendingCall
+    pending: PendingCall | None = None
+    change: Change | None = None
     timer: IDelayedCall | None = None  # only while it waits between two connections
+    is_settling: bool = False
 
 
 class Commands:
@@ -87,6 +65,7 @@ class Commands:
         default_timeout: float,
         new_id: Callable[[], str],
         new_number: Callable[[], int],
+        credentials: Credentials | None = None,
     ) -> None:
         self._store = store
         self._outbox = outbox
@@ -97,6 +76,7 @@ class Commands:
         self._default_timeout = default_timeout
         self._new_id = new_id
         self._new_number = new_number
+        self._credentials = credentials
         self._open: dict[str, _Open] = {}
         self._waiting: dict[str, list[str]] = {}  # charger id -> commands to send when it is back
         self._ended: dict[str, list[Deferred[CommandRecord | None]]] = {}
@@ -106,15 +86,14 @@ class Commands:
     def submit(self, request: Mapping[str, Any]) -> "Deferred[CommandRecord]":
         """See `ports.GatewayApi.submit`. Raises nothing: errors come through the Deferred."""
         try:
-            wanted = self._checked(request)
-            link = self._link_of(wanted)
-            record, pending = self._prepared(wanted, link)
+            wanted = read_request(request)
+            command = self._prepared(wanted, self._link_of(wanted))
         except CommandError as error:
             failed: Deferred[CommandRecord] = Deferred()
             failed.errback(error)
             return failed
-        stored = self._store.open_command(record, self._event("CommandRouted", record, {}))
-        return stored.addCallback(self._stored, record, pending)
+        stored = self._store.open_command(command.record, self._event("CommandRouted", command.record, {}))
+        return stored.addCallback(self._stored, command)
 
     def command(self, command_id: str) -> "Deferred[CommandRecord | None]":
         return self._store.command(command_id)
@@ -153,15 +132,21 @@ class Commands:
 
     def finished(self, command_id: str, result: CommandResult) -> None:
         command = self._open.get(command_id)
-        if command is not None:
-            self._close(command.record, result, timed_out=result.error_code == "Timeout")
+        if command is None or command.is_settling:
+            return
+        if command.change is None:
+            self._end(None, command, result)
+            return
+        command.is_settling = True
+        settled = command.change.settle(result, sent=command.record.unique_id is not None)
+        settled.addErrback(self._not_settled, command_id).addCallback(self._end, command, result)
 
     def late(self, command_id: str, result: CommandResult) -> None:
         """The charger answered after the end: reported, the end stands."""
 
         def report(record: CommandRecord | None) -> None:
             if record is not None:
-                event = self._event("CommandLateResult", record, _event_payload(result))
+                event = self._event("CommandLateResult", record, payload_of(shown(result)))
                 self._outbox.publish(event, (), NOBODY, 0)
 
         self._store.command(command_id).addCallback(report).addErrback(self._not_stored, command_id)
@@ -173,7 +158,7 @@ class Commands:
             return
         charge_point_id = command.record.charge_point_id
         self._waiting.setdefault(charge_point_id, []).append(command_id)
-        delay = max(0.0, command.pending.deadline - self._clock.seconds())
+        delay = max(0.0, (command.record.deadline or 0.0) - self._clock.seconds())
         command.timer = self._clock.callLater(delay, self.finished, command_id, NOT_SENT)
 
     def link_opened(self, link: Link) -> None:
@@ -185,21 +170,6 @@ class Commands:
 
     # --- from request to record
 
-    def _checked(self, request: Mapping[str, Any]) -> CommandRequest:
-        try:
-            wanted = msgspec.convert(request, CommandRequest)
-        except msgspec.ValidationError as error:
-            raise CommandError(
-                f"the command request is not valid: {error}", hint="see the CommandRequest schema"
-            ) from None
-        if not wanted.charge_point_id and not wanted.station_id:
-            raise CommandError("neither chargePointId nor stationId is given", hint="name the station")
-        if len(wanted.command_id) > MAX_ID_LENGTH:
-            raise CommandError(f"commandId is longer than {MAX_ID_LENGTH} characters", hint="a UUID will do")
-        if wanted.timeout_sec is not None and not 0 < wanted.timeout_sec <= MAX_TIMEOUT_SECONDS:
-            raise CommandError("timeoutSec is out of range", hint=f"above 0, at most {MAX_TIMEOUT_SECONDS:.0f} seconds")
-        return wanted
-
     def _link_of(self, wanted: CommandRequest) -> Link | None:
         if wanted.charge_point_id:
             return self._links.get(wanted.charge_point_id)
@@ -210,10 +180,8 @@ class Commands:
             )
         return link
 
-    def _prepared(self, wanted: CommandRequest, link: Link | None) -> tuple[CommandRecord, PendingCall | None]:
-        now = self._clock.seconds()
-        requested_at = now if wanted.requested_at is None else _seconds(wanted.requested_at)
-        deadline = requested_at + (wanted.timeout_sec or self._default_timeout)
+    def _prepared(self, wanted: CommandRequest, link: Link | None) -> _Open:
+        requested_at = wanted.requested(self._clock.seconds())
         record = CommandRecord(
             command_id=wanted.command_id or self._new_id(),
             command_type=wanted.command_type,
@@ -222,13 +190,14 @@ class Commands:
             requested_at=rfc3339(requested_at).decode(),
             connector_id=wanted.connector_id,
             node_id=self._node_id,
-            deadline=deadline,
-            request_payload=wanted.payload,
+            deadline=requested_at + (wanted.timeout_sec or self._default_timeout),
+            request_payload=redacted(wanted.payload),
         )
-        if link is None:
-            return record, None
-        version = link.version
-        mapped = map_command(
+        return _Open(record) if link is None else self._mapped(wanted, record, link)
+
+    def _mapped(self, wanted: CommandRequest, record: CommandRecord, link: Link) -> _Open:
+        version, name = link.version, record.charge_point_id
+        action, payload = map_command(
             version,
             wanted.command_type,
             wanted.payload or {},
@@ -237,37 +206,59 @@ class Commands:
         )
         record = msgspec.structs.replace(
             record,
-            action=mapped.action,
+            action=action,
             station_id=link.station.station_id,
             tenant_id=link.station.tenant_id,
             ocpp_version=version.name,
         )
-        return record, PendingCall(record.command_id, mapped.action, dict(mapped.payload), deadline)
+        change = None if self._credentials is None else self._credentials.change(name, version, action, payload)
+        return _Open(record, PendingCall(record.command_id, action, dict(payload), record.deadline or 0.0), change)
 
-    def _stored(
-        self, existing: CommandRecord | None, record: CommandRecord, pending: PendingCall | None
-    ) -> CommandRecord:
+    def _stored(self, existing: CommandRecord | None, command: _Open) -> CommandRecord:
         if existing is not None:
             repeat = self._event("CommandDuplicate", existing, {"status": existing.status}, repeat=self._new_id())
             self._outbox.publish(repeat, (), NOBODY, 0)
             return existing
-        placeholder = PendingCall(record.command_id, record.action or "", {}, record.deadline or 0.0)
-        self._open[record.command_id] = _Open(record, pending or placeholder)
-        link = self._links.get(record.charge_point_id)
-        if pending is None or link is None:
-            self.finished(record.command_id, NOT_CONNECTED)
+        record = command.record
+        self._open[record.command_id] = command
+        if command.change is None or self._links.get(record.charge_point_id) is None:
+            self._start(None, command)
         else:
-            self._send(self._open[record.command_id], link)
+            command.change.announce().addCallbacks(
+                self._start, self._not_announced, callbackArgs=(command,), errbackArgs=(command,)
+            )
         return record
+
+    def _start(self, _announced: None, command: _Open) -> None:
+        link = self._links.get(command.record.charge_point_id)
+        if link is None or command.pending is None:
+            self.finished(command.record.command_id, NOT_CONNECTED)
+        else:
+            self._send(command, link)
+
+    def _not_announced(self, failure: Any, command: _Open) -> None:
+        """Sent all the same, it could lock the station out: its new password would be wrong here."""
+        code, reason = OcppgwError.code, "a fault of the gateway itself; its log has it"
+        if failure.check(OcppgwError) is None:
+            log.failure("a fault of the gateway itself", failure=failure)
+        else:
+            code, reason = failure.value.code, failure.getErrorMessage()
+        self.finished(
+            command.record.command_id, CommandResult(Outcome.FAILED, error_code=code, error_description=reason)
+        )
 
     def _send(self, command: _Open, link: Link) -> None:
         """Its CALL was made for the OCPP version the station spoke then; it may have come back with another."""
-        if command.record.ocpp_version == link.version.name:
+        if command.pending is not None and command.record.ocpp_version == link.version.name:
             link.call(command.pending)
         else:
             self.finished(command.record.command_id, OTHER_VERSION)
 
     # --- the end
+
+    def _end(self, _settled: None, command: _Open, result: CommandResult) -> None:
+        sent = None if command.pending is None else command.pending.payload
+        self._close(command.record, shown(result, sent), timed_out=result.error_code == "Timeout")
 
     def _close(self, record: CommandRecord, result: CommandResult, *, timed_out: bool) -> None:
         command = self._open.get(record.command_id)
@@ -279,9 +270,9 @@ class Commands:
             outcome=result.outcome.value,
             response_at=rfc3339(self._clock.seconds()).decode(),
             response_payload=result.response,
-            error=_error(result),
+            error=error_of(result),
         )
-        event = self._event(event_type(result.outcome, timed_out), ended, _event_payload(result))
+        event = self._event(event_type(result.outcome, timed_out), ended, payload_of(result))
         self._store_end(ended, event)
 
     def _store_end(self, ended: CommandRecord, event: Record) -> None:
@@ -305,6 +296,14 @@ class Commands:
             kind, msgspec.to_builtins(record), self._clock.seconds(), payload, self._node_id, repeat=repeat
         )
 
+    def _not_settled(self, failure: Any, command_id: str) -> None:
+        self._metrics.note("credentials-not-stored")
+        log.error(
+            "the old and the new credentials both stay good after command {command}: {reason}",
+            command=command_id,
+            reason=failure.getErrorMessage(),
+        )
+
     def _not_stored(self, failure: Any, command_id: str) -> None:
         self._metrics.note("command-not-stored")
         log.error("command {command} not stored: {reason}", command=command_id, reason=failure.getErrorMessage())
@@ -326,32 +325,3 @@ def _cancel(command: _Open) -> None:
     if command.timer is not None and command.timer.active():
         command.timer.cancel()
     command.timer = None
-
-
-def _error(result: CommandResult) -> dict[str, Any] | None:
-    if result.error_code is None:
-        return None
-    error = {"code": result.error_code, "description": result.error_description or ""}
-    return error if result.error_details is None else {**error, "details": result.error_details}
-
-
-def _event_payload(result: CommandResult) -> dict[str, Any]:
-    payload: dict[str, Any] = {"outcome": result.outcome.value}
-    if result.status is not None:
-        payload["status"] = result.status
-    if result.response is not None:
-        payload["response"] = result.response
-    error = _error(result)
-    if error is not None:
-        payload["error"] = error
-    return payload
-
-
-def _seconds(text: str) -> float:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise CommandError(f"requestedAt {text[:40]!r} is no RFC 3339 time", hint="2026-11-23T12:00:00Z") from None
-    if moment.tzinfo is None:
-        raise CommandError("requestedAt has no time zone", hint="end it with Z")
-    return moment.timestamp()

@@ -8,10 +8,12 @@ from twisted.internet.defer import Deferred
 
 from ocppgw import __version__
 from ocppgw.ocpp.timestamps import rfc3339
-from ocppgw.ports import CommandRecord, Journal, StationRow, Store, StoredEvent
+from ocppgw.ports import AttemptQuery, CommandRecord, Journal, StationRow, Store, StoredEvent
+from ocppgw.routing.attempt_log import AttemptLog
 from ocppgw.routing.commands import Commands
 from ocppgw.routing.links import Clock, Link, Links
 from ocppgw.routing.outbox import Outbox
+from ocppgw.routing.traces import find_attempts
 
 
 class Gateway:
@@ -26,6 +28,7 @@ class Gateway:
         journal: Journal,
         outbox: Outbox,
         commands: Commands,
+        attempts: AttemptLog,
         clock: Clock,
         service_name: str = "ocppgw",
     ) -> None:
@@ -37,8 +40,10 @@ class Gateway:
         self._journal = journal
         self._outbox = outbox
         self._commands = commands
+        self._attempts = attempts
         self._clock = clock
         self._started_at = clock.seconds()
+        self.starting = True
         self.draining = False
 
     def stations(self) -> "Deferred[list[dict[str, Any]]]":
@@ -74,9 +79,16 @@ class Gateway:
 
     def ready(self) -> tuple[bool, dict[str, Any]]:
         status = self._journal.status()
-        reason = "draining" if self.draining else self._outbox.fault or status.reason
+        own = "draining" if self.draining else "starting" if self.starting else ""
+        reason = own or self._outbox.fault or status.reason
         journal = {_camel(name): value for name, value in msgspec.to_builtins(status).items()}
         return reason == "", {"ready": reason == "", "reason": reason, "draining": self.draining, "journal": journal}
+
+    def attempts(self, query: AttemptQuery) -> "Deferred[list[dict[str, Any]]]":
+        def flushed(_result: None) -> "Deferred[list[dict[str, Any]]]":
+            return Deferred.fromCoroutine(find_attempts(self._store, query))
+
+        return self._attempts.flush().addCallback(flushed)
 
     def health(self) -> dict[str, Any]:
         return {

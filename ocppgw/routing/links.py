@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ocppgw.access.proof import Proof
 from ocppgw.metrics import Metrics
 from ocppgw.ocpp.calls import PendingCall
 from ocppgw.ocpp.effects import (
@@ -25,6 +26,7 @@ from ocppgw.ocpp.effects import (
     Publish,
     Requeue,
     Send,
+    SignRequest,
     WakeAt,
 )
 from ocppgw.ocpp.session import Session, StationFacts
@@ -34,6 +36,8 @@ from ocppgw.ports import Store
 from ocppgw.routing.outbox import Outbox
 
 log = Logger(namespace="ocppgw.links")
+
+UNPROVED = Proof("none")
 
 
 class Socket(Protocol):
@@ -62,10 +66,16 @@ class CommandListener(Protocol):
     def link_opened(self, link: "Link") -> None: ...
 
 
+class RequestSigner(Protocol):
+    """Who has a station's certificate request signed, when the answer that promised it is out."""
+
+    def request(self, link: "Link", wanted: SignRequest) -> None: ...
+
+
 class Surroundings:
     """What all links of a node share."""
 
-    __slots__ = ("clock", "commands", "links", "metrics", "outbox", "store")
+    __slots__ = ("clock", "commands", "links", "metrics", "outbox", "signing", "store")
 
     def __init__(self, clock: Clock, store: Store, outbox: Outbox, metrics: Metrics) -> None:
         self.clock = clock
@@ -76,6 +86,7 @@ class Surroundings:
         self.commands: CommandListener | None = (
             None  # set once by the composition root: links and commands know each other
         )
+        self.signing: RequestSigner | None = None  # the same; None where no local CA signs
 
 
 class Link:
@@ -89,6 +100,7 @@ class Link:
         "connected_at",
         "last_seen_at",
         "messages",
+        "proof",
         "sent",
         "station",
         "subprotocol",
@@ -96,7 +108,13 @@ class Link:
     )
 
     def __init__(
-        self, session: Session, socket: Socket, version: OcppVersion, subprotocol: str, around: Surroundings
+        self,
+        session: Session,
+        socket: Socket,
+        version: OcppVersion,
+        subprotocol: str,
+        around: Surroundings,
+        proof: Proof = UNPROVED,
     ) -> None:
         self._around = around
         self._session = session
@@ -105,6 +123,7 @@ class Link:
         self.station: StationFacts = session.station
         self.version = version
         self.subprotocol = subprotocol
+        self.proof = proof
         self.connected_at = self.last_seen_at = around.clock.seconds()
         self.messages = 0
         self.sent = 0
@@ -175,9 +194,13 @@ class Link:
             self._socket.close(code, reason)
 
     def displaced(self) -> None:
-        """A newer connection took this one's place: close it, and be gone at once even if the peer never answers."""
-        self.close(1012, "a newer connection of this charger")
-        self.closed(1012, "a newer connection of this charger")
+        """A newer connection took this one's place."""
+        self.withdraw(1012, "a newer connection of this charger")
+
+    def withdraw(self, code: int, reason: str) -> None:
+        """Close it, and be gone at once even if the peer never answers."""
+        self.close(code, reason)
+        self.closed(code, reason)
 
     @property
     def session(self) -> Session:
@@ -219,6 +242,9 @@ class Link:
                 commands.requeued(command_id)
             case WakeAt(at):
                 self._wake_at(at)
+            case SignRequest():
+                assert self._around.signing is not None  # a judge without a signer: a fault of the composition
+                self._around.signing.request(self, effect)
             case Close(code, reason):
                 log.info("closing: {reason}", reason=reason, code=code, station=self.station.charge_point_id)
                 self.close(code, reason)

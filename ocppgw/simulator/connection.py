@@ -14,10 +14,11 @@ from autobahn.websocket.compress import (
 )
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.ssl import optionsForClientTLS
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 
+from ocppgw.net.outgoing import tls_fault
 from ocppgw.simulator.effects import Disconnect, Effect, Send
 from ocppgw.simulator.station import Station
 
@@ -52,6 +53,11 @@ class StationProtocol(WebSocketClientProtocol):  # type: ignore[misc]
     """Carries frames; every decision is the connection's."""
 
     connection: "StationConnection"
+    tls_fault = ""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802
+        self.tls_fault = tls_fault(reason.value)
+        super().connectionLost(reason)
 
     def onOpen(self) -> None:  # noqa: N802
         self.connection.opened()
@@ -60,7 +66,7 @@ class StationProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         self.connection.received(payload)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:  # noqa: N802, N803
-        self.connection.closed(reason or "connection lost")
+        self.connection.closed(self.tls_fault or reason or "connection lost")
 
 
 class StationConnection:
@@ -246,10 +252,11 @@ def _accept_deflate(response: object) -> PerMessageDeflateResponseAccept | None:
     return None
 
 
-def client_endpoint(url: str, reactor: Any) -> IStreamClientEndpoint:
-    """TCP, or TLS checked against the system's (or SSL_CERT_FILE's) certificate authorities."""
+def client_endpoint(
+    url: str, reactor: Any, tls: IOpenSSLClientConnectionCreator | None = None
+) -> IStreamClientEndpoint:
+    """TCP, and TLS over it when the URL is wss://."""
     parts = urllib.parse.urlsplit(url)
-    secure = parts.scheme == "wss"
-    host = str(parts.hostname)
-    endpoint = HostnameEndpoint(reactor, host, parts.port or (443 if secure else 80), timeout=CONNECT_TIMEOUT)
-    return wrapClientTLS(optionsForClientTLS(host), endpoint) if secure else endpoint
+    port = parts.port or (80 if tls is None else 443)
+    endpoint = HostnameEndpoint(reactor, str(parts.hostname), port, timeout=CONNECT_TIMEOUT)
+    return endpoint if tls is None else wrapClientTLS(tls, endpoint, reactor)

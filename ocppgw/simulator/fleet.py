@@ -1,14 +1,19 @@
 """Many stations in one process: who connects when, what the display is told, and how it all ends."""
 
 import random
+import urllib.parse
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import txaio
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
+from ocppgw.net.outgoing import TlsClient
 from ocppgw.simulator.connection import StationConnection, client_endpoint, client_factory
 from ocppgw.simulator.dialect import Dialect
 from ocppgw.simulator.dialect2 import Dialect2
@@ -28,9 +33,24 @@ async def run(options: SimulatorOptions, reactor: Any, report: Callable[[FleetSn
     """Run a fleet until its sessions or its duration are over, or until it is cancelled; all sockets are closed then.
 
     `report` gets a snapshot about once a second. The result is the last one, also after a cancellation; what `report`
-    raises ends the run and is raised here.
+    raises ends the run and is raised here. An OcppgwError names a certificate file that can't be used; nobody was
+    connected then.
     """
     return await Fleet(options, reactor, report).run()
+
+
+def read_tls(options: SimulatorOptions) -> list[IOpenSSLClientConnectionCreator]:
+    """How each station of the fleet secures its connections. Reads files: it blocks."""
+    client = cache(lambda host: TlsClient(host, options.ca_file))
+    creator = cache(lambda host, certificate, key: client(host).creator(certificate, key))
+    return [
+        creator(
+            str(urllib.parse.urlsplit(options.station_url(index)).hostname),
+            options.station_certificate(index),
+            options.station_key(index),
+        )
+        for index in range(options.count)
+    ]
 
 
 class Fleet:
@@ -44,16 +64,26 @@ class Fleet:
         self._ended: Deferred[None] = Deferred()
         self._begun_at = 0.0
         self._winding_down = False
+        self._tls: list[IOpenSSLClientConnectionCreator] = []  # one a station, when they connect over TLS
 
     async def run(self) -> FleetSnapshot:
         txaio.config.loop = self._reactor  # Autobahn's timers follow this, not the factory's reactor
+        try:
+            if self._options.secure:
+                self._tls = await deferToThreadPool(
+                    self._reactor, self._reactor.getThreadPool(), read_tls, self._options
+                )
+            await self._simulate()
+        except CancelledError:
+            pass
+        return self.snapshot()
+
+    async def _simulate(self) -> None:
         self._begun_at = self._reactor.seconds()
         loops = [self._loop(self._tell, REPORT_INTERVAL), self._loop(self._ramp, RAMP_STEP)]
         limits = self._limits()
         try:
             await self._ended
-        except CancelledError:
-            pass
         finally:
             for loop in loops:
                 if loop.running:
@@ -62,7 +92,6 @@ class Fleet:
                 if call.active():
                     call.cancel()
             await gatherResults([connection.stop() for connection in self._started])
-        return self.snapshot()
 
     def _loop(self, function: Callable[[], None], interval: float) -> LoopingCall:
         loop = LoopingCall(function)
@@ -116,7 +145,8 @@ class Fleet:
             compression=options.compression,
             reactor=self._reactor,
         )
-        return StationConnection(station, factory, client_endpoint(url, self._reactor), self._reactor, self._gone)
+        endpoint = client_endpoint(url, self._reactor, self._tls[index] if self._tls else None)
+        return StationConnection(station, factory, endpoint, self._reactor, self._gone)
 
     def _gone(self) -> None:
         self._left += 1

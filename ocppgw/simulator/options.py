@@ -2,12 +2,14 @@
 
 import urllib.parse
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ocppgw.errors import ConfigError
 
 VERSIONS = ("1.6", "2.0.1", "2.1")
 MIXED = "mixed"
 MAX_ID_LENGTH = 48  # OCPP 2.x identity, Part 4 section 3.1
+ID_FIELD = "{id}"
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,9 @@ class SimulatorOptions:
     - `sessions`: charging sessions per station, then it leaves; None: for ever
     - `duration`: seconds until all stations end their sessions and leave; None: no limit
     - `ramp_per_second`: how many stations connect per second
+    - `ca_file`: PEM file of the CAs that a wss:// server's certificate may come from; None: the system's
+    - `certificate`: PEM file with the stations' client certificate, its chain, and its key unless `key` names another
+      file; the text `{id}` in both becomes the station's id, written as in its URL; None: no client certificate
     """
 
     url: str
@@ -38,6 +43,9 @@ class SimulatorOptions:
     ramp_per_second: float = 20.0
     heartbeat: bool = True
     compression: bool = False
+    ca_file: Path | None = None
+    certificate: str | None = None
+    key: str | None = None
 
     def __post_init__(self) -> None:
         problems = [sentence for wrong, sentence in self._checks() if wrong]
@@ -66,7 +74,17 @@ class SimulatorOptions:
             ),
             (self.duration is not None and not self.duration > 0, f"duration is {self.duration}: use seconds above 0"),
             (not self.ramp_per_second > 0, f"ramp_per_second is {self.ramp_per_second}: use a rate above 0"),
+            (
+                not self.secure and any((self.ca_file, self.certificate, self.key)),
+                "certificates are for wss://: write the url so, or leave ca_file, certificate and key out",
+            ),
+            (self.key is not None and self.certificate is None, "key has no certificate: give it too"),
         )
+
+    @property
+    def secure(self) -> bool:
+        """Whether stations connect over TLS."""
+        return self.url.lower().startswith("wss:")
 
     def station_id(self, index: int) -> str:
         return f"{self.prefix}{index + 1:05d}"
@@ -77,7 +95,21 @@ class SimulatorOptions:
     def station_url(self, index: int) -> str:
         """The endpoint of one station: OCPP 1.6J section 3.1.1, 2.x part 4 section 3.1.1."""
         base = self.url.replace("{version}", self.station_version(index)).rstrip("/")
-        return f"{base}/{urllib.parse.quote(self.station_id(index), safe='')}"
+        return f"{base}/{self._quoted_id(index)}"
+
+    def station_certificate(self, index: int) -> Path | None:
+        """The file with one station's client certificate."""
+        return self._station_file(self.certificate, index)
+
+    def station_key(self, index: int) -> Path | None:
+        """The file with its key; None: it is in the certificate's file."""
+        return self._station_file(self.key, index)
+
+    def _station_file(self, pattern: str | None, index: int) -> Path | None:
+        return None if pattern is None else Path(pattern.replace(ID_FIELD, self._quoted_id(index)))
+
+    def _quoted_id(self, index: int) -> str:
+        return urllib.parse.quote(self.station_id(index), safe="")
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class Daemon:
     def start(self) -> Self:
         """Returns once both listeners are open. AssertionError with the log when the daemon ends instead."""
         since = self._launch()
-        stations = self.wait_log(r"stations at ws://127\.0\.0\.1:(\d+)", since=since)
+        stations = self.wait_log(r"stations at wss?(?: \([a-z ]+\))?://127\.0\.0\.1:(\d+)", since=since)
         operations = self.wait_log(r"operations at http://127\.0\.0\.1:(\d+)", since=since)
         self.websocket_port, self.http_port = int(stations[1]), int(operations[1])
         self.settings["websocket"]["port"] = self.websocket_port

@@ -10,6 +10,7 @@ can only be asked of another process.
 
 import http.client
 import json
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -119,6 +120,56 @@ class Gateway(Daemon):
                 return float(line.rpartition(" ")[2])
         return 0.0
 
+    def wait_metric(self, sample: str, least: float) -> None:
+        """Until that sample is at least so much."""
+
+        def look() -> bool | None:
+            return self.metric(sample) >= least or None
+
+        _until(look, lambda: f"{sample} is {self.metric(sample)}, not {least}")
+
+    # --- who may connect
+
+    def provision(self, *identities: JsonObject) -> None:
+        """Store identities, or replace them."""
+        for start in range(0, len(identities), 200):
+            reply = self.http("POST", "/v1/identities", {"identities": identities[start : start + 200]})
+            assert reply.status == 200, reply
+
+    def identity(self, charge_point_id: str) -> JsonObject:
+        """As stored, hashes included; with `securityProfile` and `connected`."""
+        identity: JsonObject = self.get(f"/v1/identities/{charge_point_id}?full=true")
+        return identity
+
+    def wait_identity(self, charge_point_id: str, predicate: Callable[[JsonObject], bool]) -> JsonObject:
+        """Until the stored identity satisfies `predicate`."""
+
+        def look() -> JsonObject | None:
+            identity = self.identity(charge_point_id)
+            return identity if predicate(identity) else None
+
+        return _until(look, lambda: f"identity {charge_point_id}: {self.identity(charge_point_id)}")
+
+    def attempts(self, query: str = "limit=200") -> list[JsonObject]:
+        """`/v1/attempts`, newest first."""
+        attempts: list[JsonObject] = self.get(f"/v1/attempts?{query}")["attempts"]
+        return attempts
+
+    def wait_attempt(self, predicate: Callable[[JsonObject], bool], query: str = "limit=200") -> JsonObject:
+        """The newest attempt that satisfies `predicate`: they are written a moment after they happen."""
+
+        def look() -> JsonObject | None:
+            return next(filter(predicate, self.attempts(query)), None)
+
+        return _until(look, lambda: f"no such attempt; the last ones are {json.dumps(self.attempts(query), indent=1)}")
+
+    def hang_up(self, outcome: str = "swapped") -> None:
+        """SIGHUP; returns when the TLS files were read again, with this outcome (swapped, unchanged, kept)."""
+        sample = f'ocppgw_tls_reloads_total{{outcome="{outcome}",why="SIGHUP"}}'
+        before = self.metric(sample)
+        self.signal(signal.SIGHUP)
+        self.wait_metric(sample, before + 1)
+
     # --- its events
 
     @property
@@ -197,17 +248,30 @@ class Gateway(Daemon):
 
     # --- its command line
 
-    def cli(self, *arguments: str, time_limit: float = TIME_LIMIT) -> "subprocess.CompletedProcess[str]":
-        """Run `ocppgw …` against this gateway."""
+    def cli(
+        self,
+        *arguments: str,
+        time_limit: float = TIME_LIMIT,
+        stdin: str | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run `ocppgw …` against this gateway; `environ` is added to a bare environment."""
         return subprocess.run(
             [str(BIN / "ocppgw"), *arguments],
             capture_output=True,
             text=True,
             timeout=time_limit,
-            env={**self.environ, "OCPPGW_URL": self.http_url},
+            env={**self.environ, "OCPPGW_URL": self.http_url, **(environ or {})},
             cwd=self.folder,
             check=False,
+            input=stdin,
         )
+
+    def run(self, *arguments: str, **more: Any) -> str:
+        """Run `ocppgw …`, which must succeed; what it printed."""
+        done = self.cli(*arguments, **more)
+        assert done.returncode == 0, done
+        return done.stdout
 
 
 def _until(look: Callable[[], Found | None], seen: Callable[[], str], time_limit: float = TIME_LIMIT) -> Found:

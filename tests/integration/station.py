@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import socket
+import ssl
 import struct
 import time
 import uuid
@@ -53,7 +54,10 @@ class Station:
         subprotocols: Sequence[str] | None = None,
         headers: Mapping[str, str] | None = None,
         compression: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        port: int | None = None,
     ) -> None:
+        """`tls`: connect with it, verifying the gateway as "localhost"; `port`: another than the gateway's first."""
         self.gateway = gateway
         self.version = version
         self.id = charge_point_id
@@ -62,6 +66,8 @@ class Station:
         self._subprotocols = list(subprotocols or [SUBPROTOCOLS[version]])
         self._headers = dict(headers or {})
         self._compression = compression
+        self._tls = tls
+        self._port = port
         self._socket: ClientConnection | None = None
         self._held: list[list[Any]] = []
 
@@ -75,7 +81,9 @@ class Station:
         """Raises websockets' InvalidStatus when the upgrade is refused."""
         self._held.clear()
         self._socket = connect(
-            f"ws://127.0.0.1:{self.gateway.websocket_port}{self._path}",
+            f"{'ws' if self._tls is None else 'wss'}://localhost{self._path}",
+            sock=socket.create_connection(("127.0.0.1", self._port or self.gateway.websocket_port), TIME_LIMIT),
+            ssl=self._tls,
             subprotocols=self._subprotocols,  # type: ignore[arg-type]
             additional_headers=self._headers,
             compression=self._compression,
@@ -215,6 +223,8 @@ def upgrade(
     headers: Mapping[str, str] | None = None,
     *,
     is_websocket: bool = True,
+    tls: ssl.SSLContext | None = None,
+    port: int | None = None,
 ) -> tuple[Reply, socket.socket]:
     """Ask for an upgrade with exactly this request target; the answer's head and the socket (to be closed)."""
     lines = [f"GET {path} HTTP/1.1", "Host: gateway"]
@@ -224,7 +234,9 @@ def upgrade(
     if subprotocols is not None:
         lines.append(f"Sec-WebSocket-Protocol: {subprotocols}")
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
-    peer = socket.create_connection(("127.0.0.1", gateway.websocket_port), TIME_LIMIT)
+    peer = socket.create_connection(("127.0.0.1", port or gateway.websocket_port), TIME_LIMIT)
+    if tls is not None:
+        peer = tls.wrap_socket(peer, server_hostname="localhost")
     peer.sendall("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n")
     return _read_head(peer), peer
 

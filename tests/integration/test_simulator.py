@@ -5,9 +5,12 @@ import contextlib
 import http
 import json
 import socket
+import ssl
 import threading
+import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +21,7 @@ from twisted.internet.threads import deferToThread
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import Server, ServerConnection, serve
 
+from ocppgw.pki import PkiError, PkiFolder
 from ocppgw.simulator import FleetSnapshot, SimulatorOptions, run
 from tests.simulator_support import Csms, assert_valid
 
@@ -28,7 +32,9 @@ TIME_LIMIT = 40.0
 class CentralSystem:
     """Answers every CALL, sends the commands in `script` after the first boot of a station, and keeps all it sees."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+        self.subjects: list[tuple[str, str]] = []  # path, CN of the client's certificate
+        self._context = context
         self.script: list[tuple[str, dict[str, Any]]] = []
         self.drop_once: set[str] = set()  # cut the connection, once a station, instead of answering these actions
         self.calls: dict[str, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
@@ -49,7 +55,14 @@ class CentralSystem:
 
     def start(self) -> None:
         names = [f"ocpp{version}" for version in VERSIONS]
-        self._server = serve(self._serve, "127.0.0.1", 0, subprotocols=names, process_request=self._check)  # type: ignore[arg-type]
+        self._server = serve(
+            self._serve,
+            "127.0.0.1",
+            0,
+            subprotocols=names,  # type: ignore[arg-type]
+            process_request=self._check,
+            ssl=self._context,
+        )
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def stop(self) -> None:
@@ -68,6 +81,10 @@ class CentralSystem:
         headers = request.headers
         offer = (request.path, headers.get("Authorization"), headers.get("Sec-WebSocket-Extensions", ""))
         self.offers.append(offer)
+        if isinstance(connection.socket, ssl.SSLSocket):
+            certificate: Any = connection.socket.getpeercert() or {}
+            subject = dict(attribute for part in certificate.get("subject", ()) for attribute in part)
+            self.subjects.append((request.path, subject.get("commonName", "")))
         return None if self.refuse is None else connection.respond(self.refuse, "no\n")
 
     def _serve(self, connection: ServerConnection) -> None:
@@ -269,3 +286,107 @@ async def test_a_failing_display_ends_the_run_and_is_told(central: CentralSystem
     options = SimulatorOptions(f"ws://127.0.0.1:{central.port}/ocpp", count=3)
     with pytest.raises(ValueError, match="the display broke"):
         await ensureDeferred(run(options, reactor, report)).addTimeout(TIME_LIMIT, reactor)
+
+
+class SecureCentral:
+    """A central system behind TLS, its PKI, and the names (SNI) it was asked for."""
+
+    def __init__(self, folder: Path, names: tuple[str, ...] = ("localhost",)) -> None:
+        self.pki = PkiFolder(folder)
+        self.pki.create("Operator", names, time.time())
+        self.server_names: list[str | None] = []
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.pki.servers[1])
+        context.load_verify_locations(self.pki.root)
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.sni_callback = lambda _socket, name, _context: self.server_names.append(name)
+        self.system = CentralSystem(context)
+
+    def running(self, **more: Any) -> "tuple[Deferred[FleetSnapshot], list[FleetSnapshot]]":
+        url = f"wss://localhost:{self.system.port}/ocpp"
+        return running(self.system, **{"url": url, "ca_file": self.pki.root} | more)
+
+
+@pytest.fixture
+def secure(tmp_path: Path) -> Iterator[Callable[..., SecureCentral]]:
+    """Makes a running SecureCentral for the names in its certificate."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*names: str) -> SecureCentral:
+            central = SecureCentral(tmp_path / "pki", names)
+            central.system.start()
+            stack.callback(central.system.stop)
+            return central
+
+        yield start
+
+
+@pytest_twisted.ensureDeferred
+async def test_every_station_shows_its_own_certificate(secure: Callable[..., SecureCentral]) -> None:
+    central = secure("localhost")
+    for number in (1, 2, 3):
+        central.pki.add_station(f"SIM-{number:05d}", time.time(), is_rsa=number == 2)
+    certificate = str(central.pki.path / "stations" / "{id}.pem")
+    fleet, _ = central.running(count=3, speed=1500.0, sessions=1, certificate=certificate, password="pass")
+    last = await fleet.addTimeout(TIME_LIMIT, reactor)
+    assert (last.sessions_completed, last.connected, last.last_errors) == (3, 0, ())
+    assert central.system.faults == []
+    ids = [f"SIM-{number:05d}" for number in (1, 2, 3)]
+    assert sorted(central.system.subjects) == [(f"/ocpp/{station_id}", station_id) for station_id in ids]
+    assert central.server_names == ["localhost"] * 3
+    sent = {authorization for _, authorization, _ in central.system.offers}
+    assert sent == {"Basic " + base64.b64encode(f"{station_id}:pass".encode()).decode() for station_id in ids}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reconnecting_station_shows_its_certificate_again(secure: Callable[..., SecureCentral]) -> None:
+    central = secure("localhost")
+    central.system.drop_once = {"StartTransaction"}
+    certificate = central.pki.add_station("anything", time.time())
+    fleet, _ = central.running(version="1.6", count=1, speed=1500.0, sessions=1, certificate=str(certificate))
+    last = await fleet.addTimeout(TIME_LIMIT, reactor)
+    assert (last.reconnects, last.sessions_completed) == (1, 1)
+    assert central.system.subjects == [("/ocpp/SIM-00001", "anything")] * 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_untrusted_servers_learn_nothing_and_the_reason_is_shown(secure: Callable[..., SecureCentral]) -> None:
+    central = secure("other.example.com")
+    central.pki.add_station("SIM-00001", time.time())
+    certificate = str(central.pki.station_file("SIM-00001"))
+    sentences = ("for DNS:other.example.com, not for localhost", "which is not among the CAs of the system")
+    for ca_file, sentence in zip((central.pki.root, None), sentences, strict=True):
+        fleet, _ = central.running(count=1, duration=1.0, certificate=certificate, ca_file=ca_file, password="pass")
+        last = await fleet.addTimeout(TIME_LIMIT, reactor)
+        assert last.connected == 0
+        assert sentence in last.last_errors[0]
+    assert central.system.offers == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_wants_a_certificate_says_so(secure: Callable[..., SecureCentral]) -> None:
+    central = secure("localhost")
+    fleet, _ = central.running(count=1, duration=1.0)
+    last = await fleet.addTimeout(TIME_LIMIT, reactor)
+    assert (last.connected, central.system.offers) == (0, [])
+    assert "certificate required" in last.last_errors[0]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_missing_certificate_ends_the_run_before_anybody_connects(secure: Callable[..., SecureCentral]) -> None:
+    central = secure("localhost")
+    central.pki.add_station("SIM-00001", time.time())
+    folder = central.pki.path / "stations"
+    fleet, snapshots = central.running(count=2, certificate=str(folder / "{id}.pem"))
+    with pytest.raises(PkiError, match=r"SIM-00002\.pem does not exist"):
+        await fleet.addTimeout(TIME_LIMIT, reactor)
+    assert (snapshots, central.system.offers, central.server_names) == ([], [], [])
+
+
+@pytest_twisted.ensureDeferred
+async def test_cancelling_while_certificates_are_read_ends_the_run(secure: Callable[..., SecureCentral]) -> None:
+    central = secure("localhost")
+    fleet, snapshots = central.running(count=5)
+    fleet.cancel()
+    last = await fleet.addTimeout(TIME_LIMIT, reactor)
+    assert (last.stations, snapshots, central.server_names) == (0, [], [])

@@ -1,4 +1,5 @@
-"""Identities, station state and commands on SQLite (ports.Store), in the same file and transactions as the journal.
+"""The store on SQLite (ports.Store), in the same file and transactions as the journal: station state and commands here,
+identities, denylist and attempts in the modules beside it.
 
 State of stations that were seen since the start is kept in memory; `load_station` still goes through the writing
 thread, so that it comes back only after everything an older connection of the station handed over is settled.
@@ -17,12 +18,26 @@ import msgspec
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
+from ocppgw.access.attempts import StoredAttempt
 from ocppgw.errors import StoreError
+from ocppgw.net.embedded.attempts import Attempts
 from ocppgw.net.embedded.database import Database, unpack
+from ocppgw.net.embedded.denylist import Denylist
+from ocppgw.net.embedded.identities import Decide, FileEvent, Identities
+from ocppgw.net.embedded.turns import Listeners
 from ocppgw.ocpp.effects import Record
 from ocppgw.ocpp.recovery import recover
 from ocppgw.ocpp.state import StationState, Transaction, TransactionFound
-from ocppgw.ports import Claim, CommandRecord, StationRow
+from ocppgw.ports import (
+    AccessListener,
+    AttemptQuery,
+    Claim,
+    CommandRecord,
+    Edit,
+    IdentityPage,
+    Known,
+    StationRow,
+)
 
 log = Logger(namespace="ocppgw.store")
 
@@ -42,33 +57,73 @@ _TRANSACTION = "SELECT transaction_id, key, started_at, ended_at, records FROM t
 
 
 class SqliteStore:
-    """`command_ttl` (seconds): how long ended commands, and ended transactions with them, are kept."""
+    """`command_ttl` (seconds): how long ended commands, and ended transactions with them, are kept. `revoked_ttl`
+    (seconds, 0 for ever): how long a revoked certificate is. `attempts_kept`: how many connection attempts are."""
 
-    def __init__(self, database: Database, clock: Callable[[], float], command_ttl: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Callable[[], float],
+        command_ttl: float,
+        revoked_ttl: float = 0.0,
+        attempts_kept: int = 5000,
+    ) -> None:
         self._database = database
         self._clock = clock
         self._command_ttl = command_ttl
         connection = database.connection
         self._states: dict[str, StationState] = {}
-        self._identities = {name: _decode_object(body) for name, body in connection.execute("SELECT * FROM identities")}
+        self._listeners = Listeners()
+        self._identities = Identities(database, self._listeners)
+        self._denylist = Denylist(database, self._listeners, clock, revoked_ttl)
+        self._attempts = Attempts(database, attempts_kept)
         self._epoch = _count_start(connection) * EPOCHS_PER_START
         self._read_tail(connection)
 
-    # --- identities
+    # --- who may connect
 
-    def identity(self, charge_point_id: str) -> "Deferred[Mapping[str, Any] | None]":
-        return succeed(self._identities.get(charge_point_id))
+    def look_up(self, charge_point_id: str, fingerprint: str = "") -> "Deferred[Known]":
+        kept = self._identities.get(charge_point_id)
+        return succeed(Known(kept.identity, self._denylist.find(fingerprint), kept.profile))
 
-    def put_identity(self, identity: Mapping[str, Any]) -> "Deferred[None]":
-        name = identity["chargePointId"]
-        body = _encode(identity)
-        # Known at once, not when it is on disk: a station that connects in between must not pass for an unknown one.
-        self._identities[name] = _decode_object(body)
+    def put_identity(self, identity: Mapping[str, Any], event: Record | None = None) -> "Deferred[None]":
+        stored = self._identities.edit(identity["chargePointId"], lambda _current: Edit(identity, event))
+        return stored.addCallback(lambda _stored: None)
 
-        def put(connection: sqlite3.Connection, _records: list[Record]) -> None:
-            connection.execute("INSERT OR REPLACE INTO identities (charge_point_id, body) VALUES (?, ?)", (name, body))
+    def edit_identity(self, charge_point_id: str, edit: Decide) -> "Deferred[Mapping[str, Any] | None]":
+        return self._identities.edit(charge_point_id, edit)
 
-        return self._database.write(put)
+    def identities(self, search: str = "", offset: int = 0, limit: int = 100) -> "Deferred[IdentityPage]":
+        return self._identities.page(search, offset, limit)
+
+    def sync_files(
+        self, files: Mapping[str, tuple[Mapping[str, Any], str]], event: FileEvent
+    ) -> "Deferred[tuple[int, int]]":
+        """Follow the identity files: `files` maps each station id to its identity and a digest of it.
+
+        A file is taken when it is new or its digest has changed since it was taken last: what was changed or deleted
+        by other means meanwhile stays so until then. The identity of a file that is gone is deleted. Fires with how
+        many identities were changed, and how many deleted.
+        """
+        return self._identities.sync_files(files, event)
+
+    def remember_profile(self, charge_point_id: str, security_profile: int) -> "Deferred[None]":
+        return self._identities.remember_profile(charge_point_id, security_profile)
+
+    def revoke_certificate(self, fingerprint: str, entry: Mapping[str, Any], event: Record) -> "Deferred[None]":
+        return self._denylist.add(fingerprint, entry, event)
+
+    def revocations(self) -> "Deferred[Mapping[str, Mapping[str, Any]]]":
+        return succeed(self._denylist.all())
+
+    def on_access_change(self, callback: AccessListener) -> None:
+        self._listeners.add(callback)
+
+    def save_attempts(self, attempts: Sequence[StoredAttempt]) -> "Deferred[None]":
+        return self._attempts.save(attempts)
+
+    def attempts(self, query: AttemptQuery) -> "Deferred[Sequence[StoredAttempt]]":
+        return self._attempts.find(query)
 
     # --- stations
 
@@ -106,7 +161,7 @@ class SqliteStore:
             return _stations(connection, charge_point_id)
 
         def one(rows: dict[str, StationRow]) -> StationRow | None:
-            identity = self._identities.get(charge_point_id)
+            identity = self._identities.get(charge_point_id).identity
             row = rows.get(charge_point_id)
             return row if identity is None else _with_identity(row, identity)
 
@@ -152,14 +207,16 @@ class SqliteStore:
         return self._database.read(find)
 
     def tend(self, transactions_kept: float) -> "Deferred[None]":
-        """Called every minute: forget ended commands, and transactions that ended `transactions_kept` s ago."""
+        """Called every minute: forget ended commands, transactions that ended `transactions_kept` s ago, and
+        revocations whose time is over."""
         now = self._clock()
 
         def forget(connection: sqlite3.Connection, _records: list[Record]) -> None:
             connection.execute("DELETE FROM commands WHERE ended_at < ?", (now - self._command_ttl,))
             connection.execute("DELETE FROM transactions WHERE ended_at < ?", (now - transactions_kept,))
+            self._denylist.forget_expired(connection, now)
 
-        return self._database.write(forget)
+        return self._database.write(forget).addCallback(lambda _: self._denylist.forgotten(now))
 
     # --- inside
 
@@ -172,7 +229,8 @@ class SqliteStore:
         return state
 
     def _with_identities(self, rows: dict[str, StationRow]) -> list[StationRow]:
-        for name, identity in self._identities.items():
+        for identity in self._identities.all():
+            name = identity["chargePointId"]
             rows[name] = _with_identity(rows.get(name), identity)
         return list(rows.values())
 

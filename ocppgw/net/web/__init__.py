@@ -1,10 +1,11 @@
 """Operations HTTP: health, readiness, metrics, stations, commands and events, as JSON.
 
-    guard.py    who may ask, and what a request may look like, before any route sees it
-    routes.py   the table of routes and their handlers;  query.py  their query parameters
-    events.py   pages of the journal, and the endless stream of it
-    request.py  one request and its bounded body
-    replies.py  JSON answers and the one shape of an error: {"code", "message", "hint"}
+    guard.py       who may ask, and what a request may look like, before any route sees it
+    routes.py      the table of routes and most of their handlers;  query.py, body.py  what is asked, checked
+    identities.py  provisioning;  attempts.py  why a station can't get in
+    events.py      pages of the journal, and the endless stream of it
+    request.py     one request and its bounded body
+    replies.py     JSON answers and the one shape of an error: {"code", "message", "hint"}
 
 `build_site` is the way in. The port is meant for operators and programs beside the gateway: it has no users, one
 optional bearer token, and no CORS.
@@ -21,6 +22,7 @@ from ocppgw.net.web.guard import Guard
 from ocppgw.net.web.request import OperationsRequest
 from ocppgw.net.web.routes import Routes
 from ocppgw.ports import GatewayApi
+from ocppgw.routing.provisioning import ProvisioningApi
 
 __all__ = ["OperationsSite", "build_site"]
 
@@ -45,14 +47,20 @@ class OperationsSite(Site):
 
 
 def build_site(
-    api: GatewayApi, metrics: Metrics, token: str | None, clock: IReactorTime, hosts: Collection[str] = ()
+    api: GatewayApi,
+    metrics: Metrics,
+    token: str | None,
+    clock: IReactorTime,
+    hosts: Collection[str] = (),
+    *,
+    provisioning: ProvisioningApi,
 ) -> OperationsSite:
-    """The operations HTTP over `api`.
+    """The operations HTTP over `api` and `provisioning`.
 
-    With `token` every route demands `Authorization: Bearer`. Without one, stations, commands and events are served
-    under an IP address, `localhost` or one of `hosts` only: a web page whose name was rebound to this address
-    (DNS rebinding) sends its own name as Host.
+    With `token` every route demands `Authorization: Bearer`. Without one, everything under /v1/ is served under an IP
+    address, `localhost` or one of `hosts` only: a web page whose name was rebound to this address (DNS rebinding)
+    sends its own name as Host.
     """
     followers = Followers(api, clock)
-    routes = Routes(api, metrics, clock, followers)
+    routes = Routes(api, metrics, clock, followers, provisioning)
     return OperationsSite(Guard(routes.resource(), token, hosts), followers, clock)

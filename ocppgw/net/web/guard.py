@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 from twisted.web.resource import Resource
 
 from ocppgw.net.web.replies import HttpError, reply_error
-from ocppgw.net.web.request import MAX_BODY_BYTES, OperationsRequest
+from ocppgw.net.web.request import MAX_BODY_BYTES, MAX_IMPORT_BYTES, OperationsRequest
 
 METHODS = (b"GET", b"HEAD", b"POST")
+IMPORTS = frozenset({b"/v1/identities", b"/v1/identities/"})
 
 _LABEL = r"[A-Za-z0-9_-]{1,63}"
 _HOST = re.compile(rf"(?P<name>{_LABEL}(?:\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]{{2,45}}\])(?::\d{{1,5}})?")
@@ -93,8 +94,10 @@ def _own_post(request: OperationsRequest) -> None:
     content_type = (request.header("Content-Type") or "").partition(";")[0].strip().lower()
     if content_type != "application/json":
         raise HttpError(415, "NotJson", "The body must be JSON.", "Send `Content-Type: application/json`.")
-    if request.body_bytes > MAX_BODY_BYTES:
-        raise HttpError(413, "TooLarge", f"The body is larger than {MAX_BODY_BYTES} bytes.", "Send a smaller payload.")
+    most = MAX_IMPORT_BYTES if request.path in IMPORTS else MAX_BODY_BYTES
+    if request.body_bytes > most:
+        hint = "Send fewer identities at once." if request.path in IMPORTS else "Send a smaller payload."
+        raise HttpError(413, "TooLarge", f"The body is larger than {most} bytes.", hint)
 
 
 def _netloc(origin: str) -> str | None:

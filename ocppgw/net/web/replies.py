@@ -1,10 +1,13 @@
 """Answers of the operations HTTP."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from ocppgw.net.web.request import OperationsRequest
+
+Route = tuple[str, str, Callable[..., Any]]  # path with werkzeug's placeholders, method, handler
 
 
 class HttpError(Exception):

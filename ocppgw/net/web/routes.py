@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import orjson
 from klein import Klein
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
@@ -13,13 +12,18 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from ocppgw.access.identity import IdentityError
 from ocppgw.errors import CommandError, OcppgwError, Overloaded, StoreError
 from ocppgw.metrics import CONTENT_TYPE, Metrics
+from ocppgw.net.web.attempts import AttemptRoutes
+from ocppgw.net.web.body import json_object
 from ocppgw.net.web.events import Filter, Followers, read_page
+from ocppgw.net.web.identities import IdentityRoutes
 from ocppgw.net.web.query import boolean, integer, parameters, seconds
 from ocppgw.net.web.replies import HttpError, reply, reply_bytes, reply_error
 from ocppgw.net.web.request import OperationsRequest
 from ocppgw.ports import CommandRecord, GatewayApi
+from ocppgw.routing.provisioning import ProvisioningApi, ProvisioningError, UnknownIdentity
 
 ENDED = frozenset({"Accepted", "Rejected", "Failed", "Timeout"})
 DEFAULT_LIMIT = 100
@@ -32,8 +36,17 @@ class Routes:
 
     _log = Logger()
 
-    def __init__(self, api: GatewayApi, metrics: Metrics, clock: IReactorTime, followers: Followers) -> None:
+    def __init__(
+        self,
+        api: GatewayApi,
+        metrics: Metrics,
+        clock: IReactorTime,
+        followers: Followers,
+        provisioning: ProvisioningApi,
+    ) -> None:
         self._api, self._metrics, self._clock, self._followers = api, metrics, clock, followers
+        self._identities = IdentityRoutes(provisioning, api)
+        self._attempts = AttemptRoutes(api)
 
     def resource(self) -> Resource:
         """The table of routes as a resource."""
@@ -49,6 +62,8 @@ class Routes:
             ("/v1/commands", "POST", self.submit),
             ("/v1/commands/<path:command_id>", "GET", self.command),
             ("/v1/events", "GET", self.events),
+            *self._identities.table(),
+            *self._attempts.table(),
         ):
             app.route(path, methods=[method])(handler)
         app.handle_errors(Exception)(self._failed)
@@ -86,7 +101,7 @@ class Routes:
     async def submit(self, request: OperationsRequest) -> bytes:
         """A CommandRequest: 202 with its record; 200 when its id is known, or when it ended within ?wait= seconds."""
         wait = seconds(parameters(request, "wait"), "wait")
-        body = _json_object(request)
+        body = json_object(request, "See schemas/command-request.schema.json.")
         # Looked up beforehand, because a stored record looks the same whether it is new or not. When the same id is
         # sent twice at once, both may get a 202; the command is sent once all the same.
         command_id = body.get("commandId")
@@ -142,7 +157,9 @@ def _known(error: BaseException | None) -> HttpError | None:
             return HttpError(
                 error.code or 404, "NotFound", "There is nothing at this path.", "See the README for the paths."
             )
-        case CommandError():
+        case UnknownIdentity():
+            return HttpError(404, error.code, str(error.args[0]), "GET /v1/identities")
+        case CommandError() | IdentityError() | ProvisioningError():
             return HttpError(400, error.code, str(error.args[0]), error.hint)
         case Overloaded() | StoreError():
             return HttpError(503, error.code, str(error.args[0]), error.hint, headers=(("Retry-After", "5"),))
@@ -164,13 +181,3 @@ def _station_filter(query: Mapping[str, str]) -> Callable[[Mapping[str, Any]], b
         return not search or any(search in str(row.get(name) or "").casefold() for name in _SEARCHED)
 
     return wanted
-
-
-def _json_object(request: OperationsRequest) -> dict[str, Any]:
-    try:
-        body = orjson.loads(request.body())
-    except orjson.JSONDecodeError as error:
-        raise HttpError(400, "BadJson", f"The body isn't JSON: {error}.") from None
-    if not isinstance(body, dict):
-        raise HttpError(400, "BadJson", "The body must be a JSON object.", "See schemas/command-request.schema.json.")
-    return body
