@@ -47,6 +47,13 @@ class ClientCertificate:
 
 def read_certificate(der: bytes, intermediates: Sequence[bytes] = ()) -> ClientCertificate:
     """The facts of a DER certificate and the chain it was verified with. ValueError when it can't be parsed."""
+    try:
+        return _read(der, intermediates)
+    except Exception as error:  # strangers send anything: an unknown version, say, is no ValueError of cryptography's
+        raise ValueError(f"the certificate can't be parsed: {error}") from error
+
+
+def _read(der: bytes, intermediates: Sequence[bytes]) -> ClientCertificate:
     certificate = x509.load_der_x509_certificate(der)
     above = [x509.load_der_x509_certificate(one) for one in intermediates]
     return ClientCertificate(

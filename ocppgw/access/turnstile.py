@@ -19,7 +19,7 @@ class TurnstileRules:
     """Bounds per address; 0: none. Rates are per minute, a minute's worth may come at once."""
 
     max_connections: int = 0
-    max_half_open: int = 100
+    max_half_open: int = 500
     handshakes_per_minute: int = 6000
     refusals_per_minute: int = 300
 

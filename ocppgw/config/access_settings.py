@@ -225,7 +225,7 @@ class AdmissionSettings(Section):
         default=0, ge=0, le=1_000_000, description="Connections of one address at once; above it 429. 0: no limit."
     )
     max_half_open_per_address: int = Field(
-        default=100,
+        default=500,
         ge=0,
         le=1_000_000,
         description="Unfinished handshakes of one address at once; above it 429. 0: no limit.",

@@ -86,9 +86,9 @@ class OpeningProtocol(WebSocketServerProtocol):  # type: ignore[misc]
 
     def connectionLost(self, reason: Any = None) -> None:
         self._opened_or_gone()
+        self._visit.left()
         if self._secured is not None:
             self._gone(self.transport.tls_failure())
-        self._visit.left()
         super().connectionLost(reason)
 
     def _gone(self, failure: TlsFailure | None) -> None:

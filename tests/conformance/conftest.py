@@ -1,7 +1,7 @@
 """The daemons the cases run against, and the table of cases by version at the end of the run.
 
-`gateway` lets everybody in; `strict` wants credentials; `switched` has every protocol switch the other way; each is
-started once. A test never shares a station with another one.
+`gateway` lets everybody in; `strict` wants credentials; `secure` wants them over TLS; `switched` has every protocol
+switch the other way; each is started once. A test never shares a station with another one.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.cases import VERSIONS
+from tests.integration.certificates import OPERATOR, Pki, free_port
 from tests.integration.harness import Gateway, JsonObject, Station
 
 SALT = "pepper-and-salt"
@@ -71,6 +72,25 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     settings = {"stations": {"unknown": "refuse"}, "admission": {"swaps_per_minute": 1000}}
     with Gateway(tmp_path_factory.mktemp("strict"), settings, identities=_identities()) as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="session")
+def plain_port() -> int:
+    """Where `secure` speaks no TLS."""
+    return free_port()
+
+
+@pytest.fixture(scope="session")
+def secure(tmp_path_factory: pytest.TempPathFactory, pki: Pki, plain_port: int) -> Iterator[Gateway]:
+    """TLS with client certificates for those who have one, an RSA and an ECDSA certificate of its own, a local CA."""
+    settings = {
+        "websocket": {"more_ports": {str(plain_port): "plain"}},
+        "stations": {"unknown": "refuse", "hash_algorithm": "sha256"},
+        "tls": pki.tls(client_organizations=[OPERATOR]),
+        "signing": pki.signing(),
+    }
+    with Gateway(tmp_path_factory.mktemp("secure"), settings) as gateway:
         yield gateway
 
 

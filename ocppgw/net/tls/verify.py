@@ -4,10 +4,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from cryptography import x509
 from OpenSSL.SSL import Connection, X509VerificationCodes
 
-from ocppgw.access.certificates import ClientCertificate, name_text, read_certificate
+from ocppgw.access.certificates import ClientCertificate, read_certificate
 from ocppgw.access.transport import CrlFault
 from ocppgw.net.tls import openssl
 from ocppgw.net.tls.crl import Crls
@@ -84,6 +83,6 @@ class Verifier:
 def _issuer(der: bytes) -> str:
     """Who issued a certificate that was refused; "" when it can't be read."""
     try:
-        return name_text(x509.load_der_x509_certificate(der).issuer)
+        return read_certificate(der).issuer
     except ValueError:
         return ""
