@@ -6,6 +6,7 @@ compare it, fill in a template, mask it with one big-integer XOR, send. Everythi
 """
 
 import json
+import os
 import select
 import socket
 import time
@@ -87,13 +88,23 @@ class Station:
 
     def open(self) -> Script:
         """Connect and upgrade; LoadError unless the answer is a 101 with the offered subprotocol."""
+        yield from self.connect()
+        yield from self._upgrade()
+
+    def connect(self) -> Script:
+        """Connect; nothing is sent yet."""
         self.sock = socket.socket()
         self.sock.setblocking(False)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.connect_ex((self.load.target.host, self.load.target.port))
         self.load.attach(self)
         yield
+        error = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise LoadError(f"{self.id}: can't connect: {os.strerror(error)}")
         self.load.listen(self)
+
+    def _upgrade(self) -> Script:
         self._write(self._upgrade_request())
         while b"\r\n\r\n" not in self.inbox:
             yield
@@ -269,9 +280,9 @@ class Load:
 
     def abandon(self) -> None:
         """Drop all connections, without a word."""
-        for station in list(self._stations.values()):
-            self.detach(station)
+        for station in self._stations.values():
             station.sock.close()
+        self._stations.clear()
         self._epoll.close()
 
     def run(self, scripts: Iterable[tuple[Station, Script]], at_once: int) -> int:

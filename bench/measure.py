@@ -12,6 +12,7 @@ from bench.payloads import ROWS, Row
 
 AT_ONCE = 20  # connections opened, booted or closed at a time: well below any listen backlog
 WARM_UP = 0.5  # seconds of the same load before a speed is taken
+WARMING = 10  # stations that come and go before memory is looked at
 SETTLE_STEP, SETTLE_LIMIT, SETTLED_KIB = 0.5, 15.0, 64
 
 
@@ -36,7 +37,7 @@ class Memory:
     mismatches: tuple[str, ...]
 
 
-class _Stopwatch:
+class Stopwatch:
     """Wall time, the server's CPU and the load's own CPU between two moments."""
 
     def __init__(self, server: Server) -> None:
@@ -64,12 +65,12 @@ def speed(server: Server, row: Row, connections: int, seconds: float) -> Speed:
     """One CALL in flight on each of `connections` booted stations, for `seconds` after a warm-up."""
     load = Load(server.target)
     try:
-        stations = [Station(load, row, f"{row.prefix}-{number:04}") for number in range(connections)]
+        stations = [server.station(load, row, f"{row.prefix}-{number:04}") for number in range(connections)]
         load.run(((station, station.start()) for station in stations), AT_ONCE)
         gc.collect()
         gc.disable()
         load.drive(min(WARM_UP, seconds))
-        watch = _Stopwatch(server)
+        watch = Stopwatch(server)
         sample = load.drive(seconds)
         result = watch.speed(sample.messages, sample.latencies, load.mismatches)
         gc.enable()
@@ -95,12 +96,12 @@ def setups(server: Server, seconds: float) -> Speed:
     def lives() -> Iterator[tuple[Station, Script]]:
         number = 0
         while time.perf_counter() < end:
-            station = Station(load, ROWS[0], f"SET-{number % 1000:04}")
+            station = server.station(load, ROWS[0], f"SET-{number % 1000:04}")
             number += 1
             yield station, life(station)
 
     try:
-        watch = _Stopwatch(server)
+        watch = Stopwatch(server)
         done = load.run(lives(), AT_ONCE)
         return watch.speed(done, latencies, load.mismatches)
     finally:
@@ -113,16 +114,21 @@ def idle_memory(server: Server, connections: int) -> Memory:
     row = ROWS[0]
     try:
         # A few stations first, so that what a server loads with its first message isn't counted per connection.
-        warm = [Station(load, row, f"WARM-{number:04}") for number in range(10)]
+        warm = [server.station(load, row, name) for name in idle_names(connections)[:WARMING]]
         load.run(((station, station.start()) for station in warm), AT_ONCE)
         load.run(((station, station.close()) for station in warm), AT_ONCE)
         base = _settled_kib(load, server)
-        stations = [Station(load, row, f"IDLE-{number:04}") for number in range(connections)]
+        stations = [server.station(load, row, name) for name in idle_names(connections)[WARMING:]]
         load.run(((station, station.start()) for station in stations), AT_ONCE)
         grown = _settled_kib(load, server) - base
         return Memory(grown / connections, connections, base, tuple(load.mismatches))
     finally:
         load.abandon()
+
+
+def idle_names(connections: int) -> list[str]:
+    """The ids of all stations of `idle_memory`, the few first ones ahead."""
+    return [f"WARM-{number:04}" for number in range(WARMING)] + [f"IDLE-{number:04}" for number in range(connections)]
 
 
 def _settled_kib(load: Load, server: Server) -> int:

@@ -11,29 +11,49 @@ from typing import Any
 
 from bench import process
 from bench.measure import Memory, Speed
+from bench.tls_rows import FULL_HANDSHAKES, RESUMED_HANDSHAKES, STATIONS
 
-PACKAGES = ("twisted", "autobahn", "orjson", "msgspec", "jsonschema-rs", "ocpp", "websockets", "jsonschema", "uvloop")
+PACKAGES = (
+    "twisted",
+    "autobahn",
+    "orjson",
+    "msgspec",
+    "jsonschema-rs",
+    "ocpp",
+    "websockets",
+    "jsonschema",
+    "uvloop",
+    "pyopenssl",
+)
 TARGETS = {"echo": 1.2, "ocpp": 3.0}  # the gateway's messages/s over this server's, on every row
-IDLE_TARGET_KIB = 16.0
+TLS_TARGET = 0.8  # a bare pyOpenSSL server's CPU for a handshake over the gateway's
+IDLE_TARGET_KIB = {"gateway": 16.0, "gateway, wss": 60.0}
 SETUPS = "connection set-ups"
 _LOAD_SATURATED = 0.9
 
 
 @dataclass
 class Results:
-    """speeds[row][server] has one `Speed` per round, memory[server] one figure."""
+    """speeds[row][server] and tls[row][server] have one `Speed` per round, memory[server] one figure."""
 
     options: dict[str, Any]
     servers: dict[str, str] = field(default_factory=dict)  # name: about
     speeds: dict[str, dict[str, list[Speed]]] = field(default_factory=dict)
+    tls: dict[str, dict[str, list[Speed]]] = field(default_factory=dict)
+    tls_missing: list[str] = field(default_factory=list)  # servers that aren't installed
     memory: dict[str, Memory] = field(default_factory=dict)
 
     def add_speed(self, row: str, server: str, speed: Speed) -> None:
         self.speeds.setdefault(row, {}).setdefault(server, []).append(speed)
 
+    def add_tls(self, row: str, server: str, speed: Speed) -> None:
+        self.tls.setdefault(row, {}).setdefault(server, []).append(speed)
+
     def mismatches(self) -> list[str]:
         """Every wrong answer of the run; a run with any has failed."""
-        speeds = [speed for row in self.speeds.values() for rounds in row.values() for speed in rounds]
+        speeds = [
+            speed for row in (*self.speeds.values(), *self.tls.values()) for rounds in row.values() for speed in rounds
+        ]
         taken: list[Speed | Memory] = [*speeds, *self.memory.values()]
         return [text for one in taken for text in one.mismatches]
 
@@ -42,13 +62,13 @@ class Results:
 class Verdict:
     what: str
     measured: float
-    by_cpu: float | None  # the same ratio taken from CPU µs per message
+    by_cpu: float | None  # a ratio taken from CPU µs
     target: float
     reached: bool
 
 
 def verdicts(results: Results) -> list[Verdict]:
-    """One per row and baseline, by messages/s; then the idle connection. Empty without the gateway."""
+    """One per row and baseline, by messages/s, handshakes by CPU; then idle connections. Empty without the gateway."""
     found = []
     for row, by_server in results.speeds.items():
         gateway = by_server.get("gateway")
@@ -57,9 +77,13 @@ def verdicts(results: Results) -> list[Verdict]:
         for baseline, target in TARGETS.items():
             if baseline in by_server:
                 found.append(_ratio(f"{row}, gateway / {baseline}", gateway, by_server[baseline], target))
-    if "gateway" in results.memory:
-        kib = results.memory["gateway"].kib_per_connection
-        found.append(Verdict("KiB per idle connection", kib, None, IDLE_TARGET_KIB, kib <= IDLE_TARGET_KIB))
+    for row, by_server in results.tls.items():
+        if {"gateway", "pyopenssl"} <= by_server.keys():
+            found.append(_cpu_ratio(f"{row}, gateway / pyopenssl", by_server["gateway"], by_server["pyopenssl"]))
+    for server, target in IDLE_TARGET_KIB.items():
+        if server in results.memory:
+            kib = results.memory[server].kib_per_connection
+            found.append(Verdict(f"KiB per idle connection, {server}", kib, None, target, kib <= target))
     return found
 
 
@@ -67,8 +91,17 @@ def _ratio(what: str, gateway: list[Speed], baseline: list[Speed], target: float
     """Round by round, then the median: neighbours in time saw the same noise of a shared machine."""
     rounds = list(zip(gateway, baseline, strict=True))
     by_rate = median(ours.per_second / theirs.per_second for ours, theirs in rounds)
-    by_cpu = median(theirs.cpu_us / max(ours.cpu_us, 1e-9) for ours, theirs in rounds)
-    return Verdict(what, by_rate, by_cpu, target, by_rate >= target)
+    return Verdict(what, by_rate, _by_cpu(gateway, baseline), target, by_rate >= target)
+
+
+def _cpu_ratio(what: str, gateway: list[Speed], baseline: list[Speed]) -> Verdict:
+    by_cpu = _by_cpu(gateway, baseline)
+    return Verdict(what, by_cpu, by_cpu, TLS_TARGET, by_cpu >= TLS_TARGET)
+
+
+def _by_cpu(gateway: list[Speed], baseline: list[Speed]) -> float:
+    rounds = zip(gateway, baseline, strict=True)
+    return median(theirs.cpu_us / max(ours.cpu_us, 1e-9) for ours, theirs in rounds)
 
 
 def environment(state: Path) -> dict[str, Any]:
@@ -91,6 +124,8 @@ def as_json(results: Results, about: dict[str, Any]) -> dict[str, Any]:
 
 def as_markdown(results: Results, about: dict[str, Any]) -> str:
     blocks = [_head(results, about), *(_speed_table(row, found) for row, found in results.speeds.items())]
+    if results.tls:
+        blocks.append(_tls_table(results))
     if results.memory:
         blocks.append(_memory_table(results.memory))
     blocks.append(_verdict_table(verdicts(results)))
@@ -134,6 +169,33 @@ def _speed_table(row: str, found: dict[str, list[Speed]]) -> str:
             f"| {low:,.0f} to {high:,.0f} |"
         )
     return "\n".join(lines)
+
+
+def _tls_table(results: Results) -> str:
+    lines = [
+        "## TLS handshakes",
+        "",
+        f"Mutual: client and server have certificates; {STATIONS} stations, {FULL_HANDSHAKES} full or "
+        f"{RESUMED_HANDSHAKES} resumed handshakes a round, each connection closed after its own.",
+        "",
+        "| keys, version, handshake | server | handshakes per CPU second | CPU µs each | handshakes/s | server busy "
+        "| load busy | lowest to highest CPU µs |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row, by_server in results.tls.items():
+        lines += [_tls_line(row, server, rounds) for server, rounds in by_server.items()]
+        lines += [f"| {row} | {server} | not installed | | | | | |" for server in results.tls_missing]
+    return "\n".join(lines)
+
+
+def _tls_line(row: str, server: str, rounds: list[Speed]) -> str:
+    costs = [one.cpu_us for one in rounds]
+    cpu, rate = median(costs), median(one.per_second for one in rounds)
+    busy, load = median(one.server_busy for one in rounds), median(one.load_busy for one in rounds)
+    return (
+        f"| {row} | {server} | {1e6 / cpu:,.0f} | {cpu:,.0f} | {rate:,.0f} | {busy:.0%} | {load:.0%} "
+        f"| {min(costs):,.0f} to {max(costs):,.0f} |"
+    )
 
 
 def _memory_table(found: dict[str, Memory]) -> str:

@@ -2,6 +2,7 @@
 
 Speeds: all servers stay up on the server core; for each row the rounds go gateway, echo, ocpp, gateway, echo, ocpp and
 so on, so that a noisy stretch of a shared machine hits all of them. Memory: a fresh process of each server in turn.
+TLS (`--rows tls`): handshakes with client certificates, beside a bare pyOpenSSL server and Node's, and wss memory.
 """
 
 import argparse
@@ -10,7 +11,9 @@ import os
 import pstats
 import resource
 import sys
+import tempfile
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from bench import measure, report
@@ -18,16 +21,20 @@ from bench.launch import REPOSITORY, AutobahnEcho, Gateway, OcppCentralSystem, S
 from bench.load import LoadError
 from bench.measure import Memory, Speed
 from bench.payloads import ROWS
+from bench.tls_rows import WSS, TlsRun
 
 SERVERS = ("gateway", "echo", "ocpp")
-ROW_CHOICES = (*(row.name for row in ROWS), "setups", "memory")
+SERVER_CHOICES = (*SERVERS, "pyopenssl", "node")  # the last two in the TLS rows only
+ROW_CHOICES = (*(row.name for row in ROWS), "setups", "memory", "tls")
 OUT = REPOSITORY / "bench" / "out"
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description="Measure the gateway and its baselines.")
     parser.add_argument("--rows", nargs="+", choices=ROW_CHOICES, default=list(ROW_CHOICES), help="what to measure")
-    parser.add_argument("--servers", nargs="+", choices=SERVERS, default=list(SERVERS), help="which servers to measure")
+    parser.add_argument(
+        "--servers", nargs="+", choices=SERVER_CHOICES, default=list(SERVER_CHOICES), help="which servers to measure"
+    )
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one stretch of load (default 3)")
     parser.add_argument("--rounds", type=int, default=3, help="stretches per server and row (default 3)")
     parser.add_argument("--connections", type=int, default=100, help="stations under load (default 100)")
@@ -53,21 +60,28 @@ class Bench:
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
         self._profile = OUT / "gateway.prof" if options.profile else None
+        for old in OUT.glob("*.prof"):
+            old.unlink()
         self.results = report.Results(vars(options))
 
     def run(self) -> None:
         rows = [row for row in ROWS if row.name in self._options.rows]
         if rows or "setups" in self._options.rows:
             with ExitStack() as running:
-                servers = [running.enter_context(self._build(name)) for name in self._options.servers]
+                servers = [running.enter_context(self._build(name)) for name in self._servers()]
                 self.results.servers = {server.name: server.about for server in servers}
                 for row in rows:
                     self._rounds(row.name, servers, lambda server, row=row: self._speed(server, row))
                 if "setups" in self._options.rows:
                     self._rounds(report.SETUPS, servers, lambda server: measure.setups(server, self._options.seconds))
         if "memory" in self._options.rows:
-            for name in self._options.servers:
+            for name in self._servers():
                 self._memory(name)
+        if "tls" in self._options.rows:
+            self._tls()
+
+    def _servers(self) -> list[str]:
+        return [name for name in SERVERS if name in self._options.servers]
 
     def _build(self, name: str, *, profile: bool = True) -> Server:
         core, log = self._options.server_core, OUT / f"{name}.log"
@@ -92,13 +106,37 @@ class Bench:
         self.results.memory[name] = memory
         progress(f"memory, {name}: {memory.kib_per_connection:.1f} KiB per idle connection")
 
+    def _tls(self) -> None:
+        options, results = self._options, self.results
+        with tempfile.TemporaryDirectory(prefix="tls-", dir=OUT) as folder:
+            run = TlsRun(
+                options.server_core,
+                Path(folder),
+                OUT,
+                options.servers,
+                options.rounds,
+                is_profiled=options.profile,
+            )
+            results.tls_missing = run.missing()
+            results.servers |= dict.fromkeys(results.tls_missing, "not installed")
+            for name, about in run.speeds(self._took_tls).items():
+                results.servers.setdefault(name, about)
+            if "gateway" in options.servers:
+                memory = results.memory[WSS] = run.memory(options.idle)
+                progress(f"memory, {WSS}: {memory.kib_per_connection:.1f} KiB per idle connection")
+
+    def _took_tls(self, row: str, server: str, speed: Speed) -> None:
+        self.results.add_tls(row, server, speed)
+        progress(f"{row}, {server}: {speed.cpu_us:.0f} µs, {speed.per_second:,.0f}/s")
+
     def top(self) -> str:
-        """The profile's dearest functions, or nothing when there is none."""
-        if self._profile is None or not self._profile.exists():
+        """The dearest functions of all profiles, or nothing when there is none."""
+        profiles = [str(profile) for profile in OUT.glob("*.prof")]
+        if not profiles:
             return ""
         path = OUT / "gateway-profile.txt"
         with path.open("w") as stream:
-            pstats.Stats(str(self._profile), stream=stream).sort_stats("tottime").print_stats(40)
+            pstats.Stats(*profiles, stream=stream).sort_stats("tottime").print_stats(40)
         return path.read_text()
 
 

@@ -5,6 +5,7 @@ same peer, so addresses and networks are brought to IPv4 before they meet.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -20,6 +21,7 @@ Network = IPv4Network | IPv6Network
 _MAPPED = IPv6Network("::ffff:0:0/96")
 
 
+@lru_cache(maxsize=4096)  # a connection asks several times
 def parse_address(text: str) -> Address | None:
     """The address in `text` (IPv4, IPv6, v4-mapped, with or without a zone), None when it is none."""
     try:
@@ -31,6 +33,7 @@ def parse_address(text: str) -> Address | None:
     return address
 
 
+@lru_cache(maxsize=4096)
 def subscriber(text: str) -> str:
     """Who an address belongs to, for counting: itself, or for IPv6 its /64, the smallest network a subscriber gets
     (RFC 6177): one machine has more addresses there than could ever be remembered."""

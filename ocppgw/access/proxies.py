@@ -28,6 +28,8 @@ class ProxyRules:
     header: str = "none"
 
     def is_trusted(self, address: str) -> bool:
+        if not self.trusted:
+            return False
         parsed = parse_address(address)
         return parsed is not None and any(parsed in network for network in self.trusted)
 

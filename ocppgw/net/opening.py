@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from autobahn.twisted.websocket import WebSocketServerProtocol
 from autobahn.wamp.types import TransportDetails
+from autobahn.websocket.protocol import WebSocketProtocol
 from twisted.internet.defer import Deferred
 
 from ocppgw.access.admission import HandshakeFacts
@@ -48,6 +49,7 @@ class OpeningFactory(Protocol):
     rules: WebSocketRules
     entrance: VisitMaker
     half_open: int
+    _batched_timer: Any
 
 
 class OpeningProtocol(WebSocketServerProtocol):  # type: ignore[misc]
@@ -64,6 +66,10 @@ class OpeningProtocol(WebSocketServerProtocol):  # type: ignore[misc]
     _held = b""
     _close_at_open = False
     _half_open = False
+    _begun = False  # Autobahn's part, which on TLS waits for the first decrypted bytes
+    _tls_limit: Any = None  # the timer until then
+    state = WebSocketServerProtocol.STATE_CONNECTING
+    data = b""
 
     def connectionMade(self) -> None:
         """In place of Autobahn's, which collects what WAMP needs, and asks TLS about a handshake that has not begun."""
@@ -72,24 +78,41 @@ class OpeningProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         self.peer = self.address = self._peer()
         with suppress(AttributeError, OSError):  # no TCP
             self.transport.setTcpNoDelay(True)
-        self._connectionMade()
         self._secured = getattr(self.transport, "tls_facts", None)
         kind = "plain" if self._secured is None else "TLS"
         port = getattr(self.transport.getHost(), "port", 0)
         self._visit = factory.entrance.visit(self.address, f"{kind} port {port}")
         if factory.half_open >= factory.rules.max_half_open:
             self._visit.refuse(Reason.TOO_MANY_CONNECTIONS, "too many handshakes are not finished", is_cut=True)
-            self._drop()
+            self.transport.abortConnection()
             return
         self._half_open = True
         factory.half_open += 1
+        if self._secured is None:
+            self._begin()
+        else:
+            limit = factory.rules.handshake_timeout
+            self._tls_limit = factory._batched_timer.call_later(limit, self._tls_timeout)
+
+    def _begin(self) -> None:
+        """Autobahn's part begins; its own class in between only prints and counts."""
+        self._begun = True
+        self._end_tls_limit()
+        WebSocketProtocol._connectionMade(self)
+
+    def _end_tls_limit(self) -> None:
+        limit, self._tls_limit = self._tls_limit, None
+        if limit is not None:
+            limit.cancel()
 
     def connectionLost(self, reason: Any = None) -> None:
         self._opened_or_gone()
         self._visit.left()
+        self._end_tls_limit()
         if self._secured is not None:
             self._gone(self.transport.tls_failure())
-        super().connectionLost(reason)
+        if self._begun:
+            WebSocketProtocol._connectionLost(self, reason)
 
     def _gone(self, failure: TlsFailure | None) -> None:
         if failure is not None:
@@ -106,10 +129,14 @@ class OpeningProtocol(WebSocketServerProtocol):  # type: ignore[misc]
 
     def _may_buffer(self, data: bytes) -> bool:
         """Before the upgrade: hold what comes after the request, refuse a request that does not end."""
+        if not self._begun:
+            self._begin()
         if self._deciding is not None:
             self._held += data
             if len(self._held) > MAX_HELD_BYTES:
-                self.dropConnection(abort=True)
+                detail = "more than 64 KiB came before the answer to the request"
+                self._visit.refuse(Reason.MALFORMED_REQUEST, detail, is_cut=True)
+                self._drop()
             return False
         if not self.data and data[0] == TLS_HANDSHAKE_RECORD and self._secured is None:
             detail = "the first bytes are a TLS ClientHello"
@@ -181,17 +208,24 @@ class OpeningProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         self.wasClean = True
         self.dropConnection(abort=True)
 
+    def _tls_timeout(self) -> None:
+        """The TLS handshake does not end, or nothing comes after it."""
+        self._tls_limit = None
+        unfinished = self.transport.tls_failure()
+        if unfinished is not None:
+            self._gone(replace(unfinished, kind=Reason.TLS_TIMEOUT.code))
+        else:
+            self._name_peer()
+            self._visit.refuse(Reason.HANDSHAKE_TIMEOUT, "nothing came after the TLS handshake", is_cut=True)
+        self.transport.abortConnection()
+
     def onOpenHandshakeTimeout(self) -> None:
-        """A request that does not end (slow-loris), a TLS handshake that does not, or a store that does not answer."""
+        """A request that does not end (slow-loris), or a store that does not answer."""
         self.openHandshakeTimeoutCall = None
         if self.state != self.STATE_CONNECTING:
             return
-        unfinished = None if self._secured is None else self.transport.tls_failure()
         if self._deciding is not None:
             self._refuse(self._visit.refuse(Reason.STORE_UNAVAILABLE, "the store did not answer in time"))
-        elif unfinished is not None:
-            self._gone(replace(unfinished, kind=Reason.TLS_TIMEOUT.code))
-            self._drop()
         else:
             self._name_peer()
             self._refuse(self._visit.refuse(Reason.HANDSHAKE_TIMEOUT))

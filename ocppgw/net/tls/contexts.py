@@ -85,7 +85,8 @@ def _kind(material: Material, kind: str, verifier: Verifier, store: X509Store) -
         if context is not None:
             connection.set_context(context)
 
-    contexts[DEFAULT].set_tlsext_servername_callback(choose)
+    if len(contexts) > 1:  # with one name to choose from the question costs and tells nothing
+        contexts[DEFAULT].set_tlsext_servername_callback(choose)
     return contexts[DEFAULT]
 
 
