@@ -71,9 +71,11 @@ class Prover:
         if known.identity is None:
             return self._of_identity(dev_identity(name, self._rules.unknown_tenant or ""), tls, headers)
         try:
-            identity = parse_identity(known.identity, lenient=True)
+            identity = stored_identity(name, known.identity)
         except IdentityError as error:
             broken = Denied(Reason.IDENTITY_INVALID, "; ".join(error.problems)[:MAX_DETAIL])
+            if certificate is not None:
+                return succeed(Proven(broken))  # the owner of a good certificate may know
             return self._verified_by(dummy_check(name, headers, self._hashing, broken), None, "")
         return self._of_identity(identity, tls, headers)
 
@@ -125,3 +127,12 @@ class Prover:
                 if stored.digest == result.digest:
                     self._verified.add(stored, check.candidates[0], self._now())
         return result
+
+
+def stored_identity(name: str, record: Mapping[str, Any]) -> Identity:
+    """The identity that is stored under this id. IdentityError when it can't be used, or is another station's: with
+    one's own password nobody becomes somebody else."""
+    identity = parse_identity(record, lenient=True)
+    if identity.charge_point_id != name:
+        raise IdentityError(name, ["chargePointId is not the id that it is stored under"])
+    return identity

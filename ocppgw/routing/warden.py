@@ -15,7 +15,7 @@ from ocppgw.access.attempts import Attempt
 from ocppgw.access.authenticate import Authenticated
 from ocppgw.access.certificates import ClientCertificate
 from ocppgw.access.certify import certificate_fault, certify
-from ocppgw.access.identity import NO_AUTH, Identity, IdentityError, parse_identity
+from ocppgw.access.identity import NO_AUTH, Identity, IdentityError
 from ocppgw.access.proof import Proof
 from ocppgw.access.refusals import Reason, Refused
 from ocppgw.access.transport import CrlFault
@@ -23,7 +23,7 @@ from ocppgw.ocpp.versions import OcppVersion
 from ocppgw.ports import Known, Store
 from ocppgw.routing.handshake_log import HandshakeLog
 from ocppgw.routing.links import Link, Links
-from ocppgw.routing.proving import ProofRules
+from ocppgw.routing.proving import ProofRules, stored_identity
 from ocppgw.routing.visit import about_certificate
 
 log = Logger(namespace="ocppgw.warden")
@@ -118,7 +118,7 @@ def withdrawn(
             return None
         return Refused(Reason.IDENTITY_DELETED)
     try:
-        identity = parse_identity(known.identity, lenient=True)
+        identity = stored_identity(charge_point_id, known.identity)
     except IdentityError as error:
         return Refused(Reason.IDENTITY_INVALID, "; ".join(error.problems)[:500])
     return _no_proof_any_more(identity, proof, rules, now) or admit_identity(identity, version, proof.address)
