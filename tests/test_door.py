@@ -19,6 +19,12 @@ STATION, PROXY = "198.51.100.7", "10.0.0.1"
 class Inner(Protocol):
     def __init__(self) -> None:
         self.received = b""
+        self.named: list[str] = []
+        self.may_go_on = True
+
+    def peer_named(self) -> bool:
+        self.named.append(self.peer)
+        return self.may_go_on
 
     def dataReceived(self, data: bytes) -> None:  # noqa: N802
         self.received += data
@@ -137,6 +143,12 @@ class DoorTests(SynchronousTestCase):
     def test_version_2_names_the_station(self) -> None:
         inner, _ = self.through(_version_2() + b"hello")
         self.assertEqual((inner.peer, inner.received), (STATION, b"hello"))
+
+    def test_a_station_that_may_not_go_on_is_not_read_from(self) -> None:
+        protocol, _ = self.connect(PROXY)
+        protocol.wrappedProtocol.may_go_on = False
+        protocol.dataReceived(b"PROXY TCP4 198.51.100.7 192.0.2.1 4711 8080\r\nhello")
+        self.assertEqual((protocol.wrappedProtocol.named, protocol.wrappedProtocol.received), ([STATION], b""))
 
     def test_a_header_may_come_in_pieces(self) -> None:
         for header in (b"PROXY TCP4 198.51.100.7 192.0.2.1 4711 8080\r\n", _version_2()):

@@ -16,7 +16,7 @@ from ocppgw.access.attempts import ADMITTED, Attempt
 from ocppgw.access.authenticate import Denied, hash_secret
 from ocppgw.access.certificates import ClientCertificate
 from ocppgw.access.certify import CertificateRules
-from ocppgw.access.proxies import ProxyRules
+from ocppgw.access.proxies import Origin, ProxyRules
 from ocppgw.access.refusals import Reason, Refused
 from ocppgw.access.transport import CrlFault, TlsFacts, TlsFailure
 from ocppgw.access.turnstile import TurnstileRules
@@ -483,6 +483,22 @@ class EntranceTests(SynchronousTestCase):
             found = [self.successResultOf(self.knock(headers, address="10.0.0.1")) for _ in outcomes]
             self.assertEqual([isinstance(decision, Welcome) for decision in found], outcomes)
             self.assertIs(found[-1].reason, Reason.TOO_MANY_HANDSHAKES)
+
+    def test_behind_the_proxy_protocol_the_stations_address_is_counted_before_anything_is_read(self) -> None:
+        self.build(proxies=ProxyRules((parse_network("10.0.0.0/8"),)), turnstile=TurnstileRules(max_half_open=1))
+        first, second, other = (self.entrance.visit("10.0.0.1", "TLS port 8443") for _ in range(3))
+        self.assertIsNone(first.came_from(Origin("198.51.100.7")))
+        self.assertIs(second.came_from(Origin("198.51.100.7")), Reason.TOO_MANY_HALF_OPEN_FROM_ADDRESS)
+        self.assertIsNone(other.came_from(Origin("198.51.100.8")))
+        first.left()
+        self.assertIsNone(self.entrance.visit("10.0.0.1", "TLS port 8443").came_from(Origin("198.51.100.7")))
+
+    def test_a_station_that_replaces_its_own_dead_connection_needs_no_new_place(self) -> None:
+        self.build(max_connections=1)
+        self.links.register(_Open("CP-001"))  # type: ignore[arg-type]
+        self.welcome()
+        self.store.identities["CP-002"] = _identity("CP-002")
+        self.assertIs(self.refusal(_basic(user="CP-002"), "/ocpp/CP-002").reason, Reason.TOO_MANY_CONNECTIONS)
 
     def test_an_address_that_is_refused_too_often_is_turned_away_without_a_look(self) -> None:
         self.build(turnstile=TurnstileRules(refusals_per_minute=5))

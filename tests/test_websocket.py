@@ -163,6 +163,14 @@ class HandshakeTests(SynchronousTestCase):
             peer.gone()
         self.assertEqual((self.edge.entrance.inside, self.edge.factory.half_open), (0, 0))
 
+    def test_a_timeout_of_half_a_second_is_not_rounded_to_none(self) -> None:
+        peer = build_edge(self, handshake_timeout=0.5).connect()
+        edge_clock = peer.protocol.factory.reactor
+        edge_clock.advance(0.49)
+        self.assertEqual(peer.wire.end, "")
+        edge_clock.advance(0.02)
+        self.assertEqual(peer.wire.end, "lost")
+
     def test_a_silent_connection_is_cut_after_the_timeout(self) -> None:
         self.edge.clock.advance(11)
         self.assertEqual(self.peer.wire.end, "lost")

@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.logger import Logger
+from twisted.protocols.haproxy._exceptions import InvalidProxyHeader
 from twisted.protocols.haproxy._v1parser import V1Parser
 from twisted.protocols.haproxy._v2parser import V2Parser
 from twisted.protocols.haproxy._wrapper import HAProxyProtocolWrapper, HAProxyWrappingFactory
@@ -164,13 +165,18 @@ class _ProxyProtocol(HAProxyProtocolWrapper):
             data, self._head = self._head.replace(b"PROXY UNKNOWN\r\n", b"PROXY UNKNOWN \r\n", 1), b""
         try:
             if self._parser is None:
-                _check_source(data)
-            super().dataReceived(data)
-        except (ValueError, KeyError):  # what are no ports: Twisted's parser lets it through
+                self._parser = _parser(data)
+            info, rest = self._parser.feed(data)
+        except (InvalidProxyHeader, ValueError, KeyError):  # the latter two for what Twisted's parsers let through
+            self._failed = True
             self.loseConnection()  # type: ignore[no-untyped-call]
-        self._failed = self._proxyInfo is None and self.disconnecting != 0
-        if self._failed:
             self.factory.fault(getattr(self.transport.getPeer(), "host", "") or "local")  # type: ignore[union-attr]
+            return
+        if info is None:
+            return
+        self._proxyInfo = info
+        if _is_welcome(self.wrappedProtocol) and rest:
+            self.wrappedProtocol.dataReceived(rest)
 
 
 class _ProxyFactory(HAProxyWrappingFactory):
@@ -182,11 +188,24 @@ class _ProxyFactory(HAProxyWrappingFactory):
         self.fault = fault
 
 
-def _check_source(head: bytes) -> None:
-    """ValueError when a line of version 1 names no address, which Twisted's parser takes as it is."""
+def _is_welcome(protocol: Any) -> bool:
+    """Ask the edge (below TLS or not) whether the station that the header named may go on."""
+    edge = getattr(protocol, "wrappedProtocol", protocol)
+    named: Callable[[], bool] = getattr(edge, "peer_named", lambda: True)
+    return named()
+
+
+def _parser(head: bytes) -> V1Parser | V2Parser:
+    """The parser for a header that begins so. ValueError when it is none, or a line of version 1 that names no
+    address, which Twisted's parser would take as it is."""
+    if head.startswith(V2Parser.PREFIX):
+        return V2Parser()
+    if not head.startswith(V1Parser.PROXYSTR):
+        raise ValueError("no PROXY header")
     _, kind, source = (*head.partition(b"\r\n")[0].split(b" "), b"", b"", b"")[:3]
     if kind in (b"TCP4", b"TCP6") and parse_address(source.decode("ascii", "replace")) is None:
         raise ValueError("no address")
+    return V1Parser()
 
 
 def _can_be_told(head: bytes) -> bool:

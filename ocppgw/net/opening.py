@@ -21,6 +21,7 @@ from autobahn.websocket.protocol import WebSocketProtocol
 from twisted.internet.defer import Deferred
 
 from ocppgw.access.admission import HandshakeFacts
+from ocppgw.access.proxies import Origin
 from ocppgw.access.refusals import Reason, Refused
 from ocppgw.access.transport import TlsFacts, TlsFailure
 from ocppgw.net import compression
@@ -118,6 +119,15 @@ class OpeningProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         if failure is not None:
             self._name_peer()
         self._visit.gone(failure)
+
+    def peer_named(self) -> bool:
+        """(net.door) The PROXY protocol named the station: its address is counted from here on, before TLS. False when
+        it may not go on."""
+        reason = self._visit.came_from(Origin(self._peer()))
+        if reason is not None:
+            self._visit.refuse(reason, is_cut=True)
+            self.transport.abortConnection()
+        return reason is None
 
     def _name_peer(self) -> None:
         """Before HTTP the PROXY protocol alone can have named another one, and only after connectionMade."""

@@ -175,6 +175,16 @@ class ChargerProtocol(OpeningProtocol):
             self.sendPing()
 
 
+class _ExactTimer:
+    """In place of Autobahn's batched timer, which rounds down to whole seconds: half a second would be none."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def call_later(self, delay: float, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        return self._reactor.callLater(delay, function, *args, **options)
+
+
 def _configured(factory: WebSocketServerFactory) -> type[ChargerProtocol]:
     """The protocol class with the factory's options as class attributes.
 
@@ -226,6 +236,7 @@ class ChargerFactory(WebSocketServerFactory):  # type: ignore[misc]
         )
         self.server = "ocppgw"
         self.protocol = _configured(self)
+        self._batched_timer = _ExactTimer(reactor)
 
     def opened(self, protocol: ChargerProtocol) -> None:
         self._open.add(protocol)

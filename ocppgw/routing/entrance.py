@@ -170,7 +170,8 @@ class Entrance:
         if isinstance(admitted, Refused):
             return admitted
         case.admitted = admitted
-        if len(self._links) + self._admitting > self._rules.max_connections:
+        replaces = self._links.get(admitted.charge_point_id) is not None  # then nothing is added
+        if not replaces and len(self._links) + self._admitting > self._rules.max_connections:
             return Refused(Reason.TOO_MANY_CONNECTIONS)
         tls = case.facts.tls
         fingerprint = tls.certificate.fingerprint if tls is not None and tls.certificate is not None else ""

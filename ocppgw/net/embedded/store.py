@@ -77,7 +77,12 @@ class SqliteStore:
         self._identities = Identities(database, self._listeners)
         self._denylist = Denylist(database, self._listeners, clock, revoked_ttl)
         self._attempts = Attempts(database, attempts_kept)
-        self._epoch = _count_start(connection) * EPOCHS_PER_START
+        try:
+            self._epoch = _count_start(connection) * EPOCHS_PER_START
+        except sqlite3.OperationalError as error:
+            raise StoreError(
+                f"the state can't be written: {error}", hint="is another program holding the file?"
+            ) from None
         self._read_tail(connection)
 
     # --- who may connect
