@@ -6,8 +6,8 @@ UNIT_TESTS = $(wildcard tests/test_*.py)
 SOURCES := setup.cfg pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev install-bench run run-tls demo test check lint types imports newsfragment format bench build \
-        constraints clean
+.PHONY: help install install-dev install-bench install-services services run run-tls demo test check lint types imports \
+        newsfragment format bench build constraints clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  make %-12s ", $$2; $$1 = $$2 = ""; print substr($$0, 3) }'
@@ -25,7 +25,10 @@ run-tls: install ## the same with TLS and client certificates, and a development
 demo: install ## gateway, simulated stations and their events in one terminal; Ctrl-C ends all
 	@tools/demo
 
-test: install-dev ## all tests: the unit tests under trial, then everything under pytest
+services: install-services ## Redis and Kafka on this machine (6379, 9092), for trying things out; Ctrl-C stops both
+	@tools/services
+
+test: install-dev install-services ## all tests: the unit tests under trial, then everything under pytest
 	$(BIN)/trial --reporter=text --temp-directory=_trial_temp $(UNIT_TESTS)
 	$(BIN)/pytest
 
@@ -48,7 +51,7 @@ format: install-dev ## let ruff put the source in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install-bench ## measure throughput and memory beside Autobahn and the PyPI `ocpp` server
+bench: install-bench ## measure throughput, handshakes and memory beside Autobahn, pyOpenSSL, Node and the PyPI `ocpp` server
 	$(BIN)/python -m bench.run $(BENCH)
 
 build: install-dev ## wheel and sdist in dist/
@@ -58,9 +61,12 @@ constraints: .venv/.python ## resolve all dependencies anew, to their newest ver
 	tools/resolve-constraints > constraints.new
 	mv constraints.new constraints.txt
 
-clean: ## remove what was built and cached; .venv and var/ (your events) stay
+clean: ## remove what was built and cached; .venv, .services and var/ (your events) stay
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis _trial_temp* bench/out
 	find ocppgw tests bench twisted -name __pycache__ -type d -prune -exec rm -rf {} +
+
+install-services: .venv/.python
+	@tools/install-services
 
 install-dev: .venv/.installed-dev
 install-bench: .venv/.installed-bench

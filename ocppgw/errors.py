@@ -43,6 +43,12 @@ class StoreDamaged(StoreError):
     code = "StoreDamaged"
 
 
+class BusError(OcppgwError):
+    """The bus (Kafka) did not take records, or can't be used as it is configured."""
+
+    code = "BusUnavailable"
+
+
 class Overloaded(OcppgwError):
     """A bounded queue is full; the policy is to refuse the newest."""
 

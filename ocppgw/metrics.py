@@ -102,6 +102,7 @@ class Metrics:
         self._connections: Callable[[], Mapping[str, int]] = dict
         self._journal: Callable[[], JournalStatus] | None = None
         self._tls_ends: Callable[[], Iterable[tuple[str, str, float]]] = tuple
+        self._relay_lag: Callable[[], tuple[int, float]] | None = None
         self._versions = frozenset(actions)
         self._received = _received_counts(actions)
         self._messages = self._received.values
@@ -123,6 +124,12 @@ class Metrics:
         self._tls = Counts("ocppgw_tls_connections", "Stations let in over TLS.", ("version", "resumed"))
         self._reloads = Counts(
             "ocppgw_tls_reloads", "Looks at the TLS files, by why they were looked at and outcome.", ("why", "outcome")
+        )
+        self._shipped = Counts("ocppgw_relay_shipped", "Events that Kafka has acknowledged.", ("topic",))
+        self._relay_failures = Counts("ocppgw_relay_failures", "Batches of events that Kafka did not take.", ())
+        self._relay_failures.add(amount=0)
+        self._intake = Counts(
+            "ocppgw_intake_records", "Command records read from Kafka, by what became of them.", ("outcome",)
         )
         self._left_out = Counts("ocppgw_log_left_out", "Log lines left out by rate limits.", ())
         self._left_out.add(amount=0)
@@ -192,6 +199,18 @@ class Metrics:
         self._commit.observe(seconds)
         self._batch.observe(records)
 
+    def relay_shipped(self, topic: str, amount: int) -> None:
+        """Kafka has acknowledged events for this topic."""
+        self._shipped.add(topic, amount=amount)
+
+    def relay_failed(self) -> None:
+        """Kafka did not take a batch; it is tried again."""
+        self._relay_failures.add()
+
+    def intake_record(self, outcome: str) -> None:
+        """A command record was read from Kafka: "stored", "repeated", "dead-letter" or "failed" (it comes again)."""
+        self._intake.add(outcome)
+
     def watch(self, connections: Callable[[], Mapping[str, int]], journal: Callable[[], JournalStatus]) -> None:
         """Ask these at each scrape: open connections by OCPP version, and the journal's state."""
         self._connections, self._journal = connections, journal
@@ -199,6 +218,10 @@ class Metrics:
     def watch_tls(self, ends: Callable[[], Iterable[tuple[str, str, float]]]) -> None:
         """Ask for the TLS files in use at each scrape: (certificate, ca or crl; subject or issuer; when it ends)."""
         self._tls_ends = ends
+
+    def watch_relay(self, lag: Callable[[], tuple[int, float]]) -> None:
+        """Ask at each scrape how many events are not shipped yet, and for the age of the oldest of them (seconds)."""
+        self._relay_lag = lag
 
     def exposition(self) -> bytes:
         """Everything in the Prometheus text format (`CONTENT_TYPE`)."""
@@ -211,11 +234,17 @@ class Metrics:
             yield counts.metric()
         for counts in (self._events, self._commands, self._closes, self._left_out, self._tls, self._reloads):
             yield counts.metric()
+        for counts in (self._shipped, self._relay_failures, self._intake):
+            yield counts.metric()
         for buckets in (self._answer, self._commit, self._batch):
             yield buckets.metric()
         yield self._tls_gauge()
         if self._journal is not None:
             yield from _journal_gauges(self._journal())
+        if self._relay_lag is not None:
+            records, seconds = self._relay_lag()
+            yield _gauge("ocppgw_relay_lag_records", "Events that are not shipped to Kafka yet.", records)
+            yield _gauge("ocppgw_relay_lag_seconds", "Age of the oldest of them.", seconds)
 
     def _tls_gauge(self) -> GaugeMetricFamily:
         help_text = "When a certificate or CRL in use ends, seconds since the epoch."

@@ -63,6 +63,12 @@ class Journal(Protocol):
     def status(self) -> "JournalStatus":
         """State for /ready and /metrics."""
 
+    def shipped(self) -> int:
+        """Cursor up to which events have been shipped to a bus (kept durably), 0 when none was."""
+
+    def set_shipped(self, cursor: int) -> "Deferred[None]":
+        """Remember it. From the first call on events beyond it are kept, whatever their age."""
+
 
 class JournalStatus(msgspec.Struct, frozen=True):
     healthy: bool
@@ -72,6 +78,62 @@ class JournalStatus(msgspec.Struct, frozen=True):
     last_cursor: int
     oldest_cursor: int
     bytes_on_disk: int
+    is_full: bool = False  # of events that were not shipped: it must not grow, and drops none of them
+
+
+class Message(msgspec.Struct, frozen=True):
+    """A record read from the bus."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes
+
+
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
+    """A record for the bus; `topic` is its real name."""
+
+    topic: str
+    key: str
+    value: bytes
+
+
+class BusStatus(msgspec.Struct, frozen=True):
+    healthy: bool
+    reason: str  # "" when healthy, else the operator's sentence
+
+
+class BusState(msgspec.Struct, frozen=True):
+    """The bus and what still has to get there, for /ready: `required` says whether the gateway is ready without it."""
+
+    healthy: bool
+    reason: str
+    lag_records: int
+    lag_seconds: float
+    required: bool
+
+
+class Bus(Protocol):
+    """Where events go and commands come from (Kafka)."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> "Deferred[None]":
+        """Within a bounded time, whatever the broker does."""
+
+    def ship(self, records: Sequence[Outgoing]) -> "Deferred[None]":
+        """Fires when the broker has acknowledged all of them, in their order for each key. Fails with BusError
+        otherwise: any of them may have got there all the same. At most one call is open at a time."""
+
+    def consume(
+        self, topics: Sequence[str], group: str, handle: Callable[[Sequence[Message]], "Deferred[None]"]
+    ) -> None:
+        """Call `handle` in the reactor thread with batches, one at a time. Their offsets are committed when its
+        Deferred fires; when it fails, the same batch comes again after a pause. Call before `start`."""
+
+    def status(self) -> BusStatus:
+        """State for /ready and /metrics."""
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -125,8 +187,8 @@ class Edit(msgspec.Struct, frozen=True):
     event: Record | None = None
 
 
-class Store(Protocol):
-    """Identities, station state and command records (embedded: the same SQLite file as the journal)."""
+class AccessStore(Protocol):
+    """Who may connect: identities, the denylist, security profiles, and the record of who tried."""
 
     def look_up(self, charge_point_id: str, fingerprint: str = "") -> "Deferred[Known]":
         """Who the station is, and whether the certificate with this fingerprint (normalised; "" for none) is on the
@@ -165,6 +227,10 @@ class Store(Protocol):
 
     def attempts(self, query: "AttemptQuery") -> "Deferred[Sequence[StoredAttempt]]":
         """Newest first."""
+
+
+class Store(AccessStore, Protocol):
+    """Identities, station state and command records (embedded: the same SQLite file as the journal)."""
 
     def claim(self, charge_point_id: str) -> "Deferred[Claim]": ...
 

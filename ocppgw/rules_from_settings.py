@@ -16,11 +16,12 @@ from ocppgw.access.turnstile import TurnstileRules
 from ocppgw.config import Settings
 from ocppgw.config.rules import speaks_tls
 from ocppgw.errors import ConfigError, OcppgwError
+from ocppgw.net.kafka import KafkaSettings
 from ocppgw.net.tls import TlsFiles
 from ocppgw.net.websocket import WebSocketRules
 from ocppgw.ocpp.answers import AnswerRules
 from ocppgw.ocpp.rules import SessionRules, SigningJudge
-from ocppgw.ocpp.versions import by_name
+from ocppgw.ocpp.versions import AUDIT, COMMAND, DEAD, SESSION, STATION, by_name
 from ocppgw.pki import Signer
 from ocppgw.routing.entrance import EntranceRules
 from ocppgw.routing.proving import ProofRules
@@ -175,6 +176,40 @@ def local_signer(settings: Settings, config_dir: Path) -> Signer | None:
         raise ConfigError(
             f"signing: {error.filename} can't be read: {error.strerror}", hint="check path and rights"
         ) from None
+
+
+def topics(settings: Settings) -> dict[str, str]:
+    """Kinds of topic to their names."""
+    kafka = settings.kafka
+    return {
+        STATION: kafka.topic_station_events,
+        SESSION: kafka.topic_session_events,
+        COMMAND: kafka.topic_command_events,
+        AUDIT: kafka.topic_audit_events,
+        DEAD: kafka.topic_dead_letters,
+    }
+
+
+def kafka_settings(settings: Settings, config_dir: Path) -> KafkaSettings:
+    kafka = settings.kafka
+
+    def path(text: str) -> str:
+        return str(config_dir / text) if text else ""
+
+    return KafkaSettings(
+        brokers=kafka.brokers,
+        client_id=kafka.client_id,
+        tls=kafka.tls,
+        tls_ca_path=path(kafka.tls_ca_path),
+        tls_cert_path=path(kafka.tls_cert_path),
+        tls_key_path=path(kafka.tls_key_path),
+        sasl_mechanism=kafka.sasl_mechanism,
+        sasl_username=kafka.sasl_username,
+        sasl_password=kafka.sasl_password.get_secret_value(),
+        connection_timeout=kafka.connection_timeout_ms / 1000,
+        request_timeout=kafka.request_timeout_ms / 1000,
+        ship_timeout=kafka.ship_timeout_seconds,
+    )
 
 
 def websocket_rules(settings: Settings) -> WebSocketRules:

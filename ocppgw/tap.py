@@ -25,6 +25,7 @@ from ocppgw.access.refusals import Reason
 from ocppgw.access.verified import KEY_BYTES, VerifiedSecrets
 from ocppgw.config import Loaded, Settings, load
 from ocppgw.errors import OcppgwError
+from ocppgw.kafka_side import build_kafka
 from ocppgw.logs import observer
 from ocppgw.metrics import Metrics
 from ocppgw.net.embedded import Database, SqliteJournal, SqliteStore
@@ -34,7 +35,7 @@ from ocppgw.net.web import build_site
 from ocppgw.net.websocket import SWEEPS_PER_INTERVAL, ChargerFactory
 from ocppgw.ocpp.schemas import schema_set
 from ocppgw.ocpp.session import Session
-from ocppgw.ocpp.versions import AUDIT, COMMAND, SESSION, STATION, VERSIONS
+from ocppgw.ocpp.versions import VERSIONS
 from ocppgw.reloading import Reloading
 from ocppgw.routing.attempt_log import AttemptLog
 from ocppgw.routing.commands import Commands
@@ -57,6 +58,7 @@ from ocppgw.rules_from_settings import (
     read_identities,
     session_rules,
     tls_files,
+    topics,
     websocket_rules,
 )
 from ocppgw.station_ports import PLAIN, Ports, StationPorts, tls_ends
@@ -64,12 +66,6 @@ from ocppgw.ticker import Ticker
 
 log = Logger(namespace="ocppgw")
 
-TOPICS = {
-    STATION: "ocpp.station.events",
-    SESSION: "ocpp.session.events",
-    COMMAND: "ocpp.command.events",
-    AUDIT: "cpms.audit.events",
-}
 HASHING_THREADS = 4
 READING_THREADS = 2  # files that are read again, certificates that are signed
 CHECK_SECONDS = 1.0
@@ -222,9 +218,10 @@ class GatewayService(MultiService):
             read_in_thread,
             reactor,
         )
+        self._kafka = build_kafka(settings, config_dir, self._journal, self._commands, self._outbox, metrics, reactor)
         self._gateway = Gateway(
             node_id,
-            TOPICS,
+            topics(settings),
             around.links,
             self._store,
             self._journal,
@@ -233,6 +230,7 @@ class GatewayService(MultiService):
             self._attempts,
             reactor,
             settings.node.service_name,
+            None if self._kafka is None else self._kafka.state,
         )
         metrics.watch(around.links.counts, self._journal.status)
         token = settings.operations.token.get_secret_value() or None
@@ -310,6 +308,8 @@ class GatewayService(MultiService):
         synced = self._reloading.sync(self._identities).addErrback(_log_failure, "identity files were not stored")
         synced.addCallback(self._open_to_stations)
         self._reloading.listen_to_hangups()
+        if self._kafka is None:
+            self._journal.forget_shipped().addCallbacks(_log_unshipped, _log_failure, errbackArgs=("the journal",))
         self._commands.sweep().addCallbacks(_log_swept, _log_failure, errbackArgs=("open commands were not swept",))
         super().startService()
         for problem in self._loaded.warnings:
@@ -321,6 +321,8 @@ class GatewayService(MultiService):
     def _open_to_stations(self, _result: Any) -> None:
         """Every identity is known: before, a station could have been taken for an unknown one."""
         self._gateway.starting = False
+        if self._kafka is not None:
+            self._kafka.start()
         for purpose, host, port in self._ports.addresses():
             log.info("{purpose}://{host}:{port}", purpose=purpose, host=host, port=port)
 
@@ -340,6 +342,9 @@ class GatewayService(MultiService):
             link.closed(1001, "the gateway is shutting down")
         stopped = _stopped(super().stopService())
         stopped.addCallback(lambda _: self._attempts.flush())
+        kafka = self._kafka
+        if kafka is not None:
+            stopped.addCallback(lambda _: kafka.stop())
         stopped.addCallback(lambda _: self._database.stop())
         return stopped.addCallback(self._closed)
 
@@ -391,6 +396,11 @@ def _stopped(result: Any) -> "Deferred[Any]":
 
 def _log_failure(failure: Any, what: str) -> None:
     log.failure("{what}", failure=failure, what=what)
+
+
+def _log_unshipped(count: int) -> None:
+    if count:
+        log.warn("Kafka is off; {count} events were not shipped to it and are kept as long as the others", count=count)
 
 
 def _log_swept(count: int) -> None:

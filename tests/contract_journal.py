@@ -180,12 +180,54 @@ class JournalContract(abc.ABC):
         assert self.told == [("durable", 1), ("durable", 1)]
         self.expect_errors(ZeroDivisionError)
 
+    def test_nothing_is_shipped_at_first(self) -> None:
+        self.append(b"1")
+        self.built.settle()
+        assert self.built.journal.shipped() == 0
+
+    def test_what_was_shipped_is_known_after_a_restart(self) -> None:
+        self.append(b"1", b"2", b"3")
+        self.built.settle()
+        last = self.built.journal.last_cursor()
+        self.built.wait(self.built.journal.set_shipped(last - 1))
+        assert self.built.journal.shipped() == last - 1
+        self.built.reopen()
+        assert self.built.journal.shipped() == last - 1
+        self.built.wait(self.built.journal.set_shipped(last))
+        self.built.reopen()
+        assert self.built.journal.shipped() == last
+
+    def test_what_was_shipped_stays_shipped(self) -> None:
+        """A cursor from before changes nothing."""
+        self.append(b"1", b"2")
+        self.built.settle()
+        last = self.built.journal.last_cursor()
+        self.built.wait(self.built.journal.set_shipped(last))
+        self.built.wait(self.built.journal.set_shipped(last - 1))
+        assert self.built.journal.shipped() == last
+        self.built.reopen()
+        assert self.built.journal.shipped() == last
+
+    def test_what_is_shipped_can_still_be_read(self) -> None:
+        self.append(b"1", b"2")
+        self.built.settle()
+        self.built.wait(self.built.journal.set_shipped(self.built.journal.last_cursor()))
+        assert self.read() == [b"1", b"2"]
+
+    def test_a_cursor_handed_over_before_a_stop_is_stored(self) -> None:
+        self.append(b"1")
+        self.built.settle()
+        last = self.built.journal.last_cursor()
+        self.built.journal.set_shipped(last)
+        self.built.reopen()
+        assert self.built.journal.shipped() == last
+
     def test_status_of_a_healthy_journal(self) -> None:
         self.append(b"1")
         self.built.settle()
         status = self.built.journal.status()
         assert (status.healthy, status.reason, status.waiting) == (True, "", 0)
-        assert status.oldest_wait_seconds == 0.0
+        assert (status.oldest_wait_seconds, status.is_full) == (0.0, False)
         assert status.last_cursor == self.built.journal.last_cursor()
 
     def expect_errors(self, *kinds: type[BaseException]) -> None:

@@ -335,6 +335,14 @@ class Rules(ConfigTestCase):
         problems = self.problems('[signing]\nmode = "local"\n')
         self.assertEqual([problem.key for problem in problems], ["signing.ca_cert_path", "signing.ca_key_path"])
 
+    def test_the_existing_gateways_kafka_variables_are_understood(self) -> None:
+        environ = {"KAFKA_ENABLED": "true", "REQUIRE_KAFKA": "true", "KAFKA_BROKERS": "a:9092, b:9093"}
+        kafka = self.load("", environ).settings.kafka
+        self.assertEqual((kafka.enabled, kafka.required, kafka.brokers), (True, True, ("a:9092", "b:9093")))
+        self.assertEqual(self.problems("", {"KAFKA_BROKERS": "a"})[0].key, "kafka.brokers.0")
+        self.assertEqual(self.problems("", {"REQUIRE_KAFKA": "true"})[0].key, "kafka.required")
+        self.assertEqual(self.problems('[kafka]\nsasl_mechanism = "PLAIN"\n')[0].key, "kafka.sasl_mechanism")
+
     def test_scrypts_cost_is_a_power_of_two(self) -> None:
         (problem,) = self.problems("", {"OCPP_AUTH_SCRYPT_N": "10000"})
         self.assertEqual(problem.key, "stations.scrypt_n")
@@ -369,7 +377,7 @@ class OtherReleases(ConfigTestCase):
     """Names of the contract that this version has no feature for."""
 
     def test_asking_for_durability_or_protection_is_an_error(self) -> None:
-        for name in ("KAFKA_ENABLED", "REQUIRE_KAFKA", "REDIS_ENABLED", "REQUIRE_REDIS"):
+        for name in ("REDIS_ENABLED", "REQUIRE_REDIS"):
             for value in ("true", "1", "TRUE", "required"):
                 (problem,) = self.problems("", {name: value})
                 self.assertEqual((problem.file, problem.key), ("environment", name))
@@ -379,7 +387,7 @@ class OtherReleases(ConfigTestCase):
         self.assertEqual(self.load("", dict.fromkeys(names, "false")).warnings, [])
 
     def test_tuning_them_is_warned_about_once(self) -> None:
-        names = ["KAFKA_BROKERS", "KAFKA_RETRY_MAX", "REDIS_URL", "METRICS_RATE_WINDOW_SECONDS"]
+        names = ["KAFKA_RETRY_MAX", "KAFKA_CIRCUIT_OPEN_MS", "REDIS_URL", "METRICS_RATE_WINDOW_SECONDS"]
         warnings = self.load("", dict.fromkeys(names, "7"), "REDIS_URL=redis://other\n").warnings
         self.assertEqual(sorted(warning.key for warning in warnings), sorted(names))
         self.assertTrue(all("no effect" in warning.message for warning in warnings))

@@ -1,6 +1,7 @@
 """SQLite behind the ports: the contracts, and what is special to one file with one writing thread."""
 
 import os
+import shutil
 import sqlite3
 import tempfile
 from pathlib import Path
@@ -11,8 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from ocppgw.errors import StoreDamaged, StoreError
 from ocppgw.net.embedded import schema, store
 from ocppgw.net.embedded.database import Database
-from ocppgw.net.embedded.journal import DROP_AT_ONCE
-from ocppgw.ocpp.effects import Change
+from ocppgw.net.embedded.journal import DROP_AT_ONCE, MEASURE_SECONDS, STEPS
+from ocppgw.ocpp.effects import Change, Record
 from ocppgw.routing.outbox import Outbox
 from tests.build_embedded import DISK_FULL, Embedded, ThreadedReactor, Witness, build_embedded
 from tests.contract_journal import JournalContract
@@ -288,6 +289,195 @@ class Retention(EmbeddedCase):
         self.assertIsNotNone(embedded.wait(embedded.store.command("c-1")))
         self.assertIsNone(embedded.wait(embedded.store.find_transaction("CP-1", "", "7")).transaction)
         self.assertIsNotNone(embedded.wait(embedded.store.find_transaction("CP-1", "", "8")).transaction)
+
+
+class Unshipped(EmbeddedCase):
+    """From the first `set_shipped` on, retention keeps what is not shipped, and refuses more when that is too much."""
+
+    BOUND = 200_000
+
+    def small(self, **settings: Any) -> Embedded:
+        return self.open(retention_bytes=self.BOUND, **settings)
+
+    def commits(self, embedded: Embedded, count: int, size: int = 10_000) -> None:
+        for _ in range(count):
+            embedded.append(b'{"x":"%b"}' % (b"x" * size))
+            embedded.settle()
+
+    def ship(self, embedded: Embedded, cursor: int) -> None:
+        embedded.wait(embedded.journal.set_shipped(cursor))
+
+    def crashed(self, embedded: Embedded, **settings: Any) -> Embedded:
+        """What a process finds after `kill -9` of the one before: the files as they are."""
+        copy = self.new_path()
+        shutil.copytree(embedded.folder, copy)
+        found = build_embedded(copy, **settings)
+        self.addCleanup(found.close)
+        return found
+
+    def outbox(self, embedded: Embedded) -> Outbox:
+        return Outbox(embedded.journal, embedded.metrics, 1000, 1_000_000, 10.0)
+
+    def published(self, outbox: Outbox, embedded: Embedded) -> list[Any]:
+        witness = Witness()
+        outbox.publish(Record("station", "station-1", b"{}"), (), witness, 1)
+        embedded.settle()
+        return witness.told
+
+    def test_their_age_drops_none_of_them(self) -> None:
+        embedded = self.open(retention_days=1.0)
+        self.ship(embedded, 0)
+        self.commits(embedded, 5)
+        self.ship(embedded, 2)
+        embedded.reactor.rightNow += 100 * DAY
+        embedded.wait(embedded.journal.tend())
+        kept = embedded.wait(embedded.journal.read(0, 100))
+        self.assertEqual([event.cursor for event in kept], [3, 4, 5])
+        self.assertEqual(embedded.journal.status().oldest_cursor, 3)
+
+    def test_where_kafka_was_switched_off_retention_alone_decides_again(self) -> None:
+        embedded = self.small()
+        self.assertEqual(embedded.wait(embedded.journal.forget_shipped()), 0)
+        self.commits(embedded, 3)
+        self.ship(embedded, 1)
+        embedded.reopen()
+        self.assertEqual(embedded.wait(embedded.journal.forget_shipped()), 2)
+        embedded.reopen()
+        self.assertEqual((embedded.journal.shipped(), embedded.wait(embedded.journal.forget_shipped())), (0, 0))
+
+    def test_a_commit_is_kept_while_a_part_of_it_is_not_shipped(self) -> None:
+        embedded = self.open(retention_days=1.0)
+        for number in range(3):
+            embedded.append(b'{"n":%d}' % number)
+        embedded.settle()
+        self.commits(embedded, 1)
+        self.ship(embedded, 2)
+        embedded.reactor.rightNow += 100 * DAY
+        embedded.wait(embedded.journal.tend())
+        self.assertEqual(len(embedded.values()), 4)
+
+    def test_their_size_drops_none_of_them_and_the_journal_is_full(self) -> None:
+        embedded = self.small()
+        self.ship(embedded, 0)
+        self.commits(embedded, 25)
+        embedded.wait(embedded.journal.tend())
+        status = embedded.journal.status()
+        self.assertEqual(len(embedded.values()), 25)
+        self.assertEqual((status.healthy, status.is_full, status.oldest_cursor), (False, True, 1))
+        self.assertRegex(status.reason, r"Kafka has yet to take 2\d{5} bytes .*journal.retention_bytes is 200000")
+        self.assertIn(b'ocppgw_notes_total{kind="journal-full"} 1.0', embedded.metrics.exposition())
+
+    def test_what_is_shipped_makes_room_and_is_dropped_beyond_the_size(self) -> None:
+        embedded = self.small()
+        self.ship(embedded, 0)
+        self.commits(embedded, 25)
+        embedded.wait(embedded.journal.tend())
+        self.ship(embedded, 10)
+        self.assertEqual(embedded.journal.status().reason, "")
+        embedded.wait(embedded.journal.tend())
+        kept = embedded.wait(embedded.journal.read(0, 100))
+        self.assertEqual([event.cursor for event in kept], list(range(11, 26)))
+
+    def test_shipped_events_do_not_make_it_full(self) -> None:
+        embedded = self.small()
+        self.commits(embedded, 25)
+        self.ship(embedded, 25)
+        self.assertFalse(embedded.journal.status().is_full)
+
+    def test_without_a_bus_it_is_never_full(self) -> None:
+        embedded = self.small()
+        self.commits(embedded, 25)
+        embedded.wait(embedded.journal.tend())
+        self.assertEqual((embedded.journal.status().is_full, len(embedded.values())), (False, 1))
+
+    def test_it_is_found_full_while_events_come(self) -> None:
+        """Not only by the upkeep, which may come too late under load."""
+        embedded = self.small()
+        self.ship(embedded, 0)
+        self.commits(embedded, 25)
+        self.assertFalse(embedded.journal.status().is_full)
+        embedded.reactor.advance(MEASURE_SECONDS)
+        self.commits(embedded, 1)
+        embedded.settle()
+        self.assertTrue(embedded.journal.status().is_full)
+
+    def test_above_its_size_it_drops_while_events_come(self) -> None:
+        embedded = self.small()
+        self.commits(embedded, 25)
+        embedded.reactor.advance(MEASURE_SECONDS)
+        self.commits(embedded, 1)
+        embedded.settle()
+        embedded.settle()
+        self.assertEqual(len(embedded.values()), 1)
+
+    def test_the_outbox_refuses_until_enough_is_shipped(self) -> None:
+        embedded = self.small()
+        outbox = self.outbox(embedded)
+        self.ship(embedded, 0)
+        self.commits(embedded, 25)
+        embedded.wait(embedded.journal.tend())
+        outbox.check()
+        self.assertEqual(self.published(outbox, embedded), [("refused", 1, outbox.fault)])
+        self.assertIn("Kafka", outbox.fault)
+        self.assertEqual(embedded.journal.last_cursor(), 25)
+
+        self.ship(embedded, 25)
+        outbox.check()
+        self.assertEqual((outbox.fault, self.published(outbox, embedded)), ("", [("durable", 1)]))
+        self.assertEqual(embedded.journal.last_cursor(), 26)
+
+    def test_a_restart_finds_it_as_full_as_it_was(self) -> None:
+        embedded = self.small()
+        self.ship(embedded, 0)
+        self.commits(embedded, 30)
+        self.ship(embedded, 5)
+        crashed = self.crashed(embedded, retention_bytes=self.BOUND)
+        self.assertEqual((crashed.journal.shipped(), crashed.journal.status().is_full), (5, True))
+        crashed.reactor.rightNow += 1000 * DAY
+        crashed.wait(crashed.journal.tend())
+        self.assertEqual(crashed.wait(crashed.journal.read(0, 100))[0].cursor, 6)
+        self.ship(crashed, 20)
+        self.assertFalse(crashed.journal.status().is_full)
+
+    def test_a_crash_keeps_a_cursor_that_was_stored(self) -> None:
+        embedded = self.open()
+        self.commits(embedded, 3)
+        self.ship(embedded, 2)
+        self.assertEqual(self.crashed(embedded).journal.shipped(), 2)
+
+    def test_what_is_counted_is_what_is_there(self) -> None:
+        """Counting goes on from where it was; it must agree with counting anew, whatever was shipped in between."""
+        embedded = self.open(retention_bytes=1)
+        self.ship(embedded, 0)
+        for shipped in (0, 3, 3, 700, 1500, 2200, 3100, 3500):
+            for number in range(500):
+                embedded.append(b'{"n":%d}' % number)
+            embedded.settle()
+            self.ship(embedded, shipped)
+            counted = embedded.journal.status().reason
+            afresh = self.crashed(embedded, retention_bytes=1).journal.status().reason
+            self.assertEqual(counted, afresh)
+            self.assertIn("Kafka has yet to take", counted)
+
+    def test_small_commits_are_counted_together_and_none_twice(self) -> None:
+        bound = 100_000
+        embedded = self.open(retention_bytes=bound)
+        self.ship(embedded, 0)
+        for shipped in (0, 0, 100, 499, 500):
+            for _ in range(400):
+                embedded.append(b"{}")
+                embedded.settle()
+            self.ship(embedded, shipped)
+        self.commits(embedded, 15)
+        self.ship(embedded, 501)
+
+        def size(connection: Any) -> int:
+            found: int = connection.execute("SELECT sum(length(body)) FROM journal WHERE last > 501").fetchone()[0]
+            return found
+
+        reason = embedded.journal.status().reason
+        counted = int(reason.removeprefix("Kafka has yet to take ").split()[0])
+        self.assertLess(abs(counted - embedded.wait(embedded.database.read(size))), bound // STEPS)
 
 
 class Numbers(EmbeddedCase):

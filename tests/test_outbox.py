@@ -76,3 +76,23 @@ class OutboxTests(SynchronousTestCase):
         outbox.check()
         self.publish(outbox, 1)
         self.assertEqual((outbox.fault, self.waiter.told, len(self.journal.appended)), ("", [], 1))
+
+    def test_a_journal_full_of_unshipped_events_refuses_until_it_is_not(self) -> None:
+        outbox = self.outbox()
+        reason = "Kafka has yet to take 7 bytes of events"
+        self.journal.state = msgspec.structs.replace(WELL, healthy=False, reason=reason, is_full=True)
+        outbox.check()
+        self.publish(outbox, 1)
+        self.assertEqual((self.waiter.told, self.journal.appended), ([("refused", 1, reason)], []))
+        self.assertEqual(self.journal.given_up, [], "what is on its way may still become durable")
+        self.journal.state = WELL
+        outbox.check()
+        self.publish(outbox, 1)
+        self.assertEqual((outbox.fault, len(self.journal.appended)), ("", 1))
+
+    def test_a_journal_that_failed_once_is_still_tried(self) -> None:
+        outbox = self.outbox()
+        self.journal.state = msgspec.structs.replace(WELL, healthy=False, reason="database or disk is full")
+        outbox.check()
+        self.publish(outbox, 1)
+        self.assertEqual((outbox.fault, len(self.journal.appended)), ("", 1))

@@ -23,8 +23,6 @@ _OF_THE_CLI = frozenset({"OCPPGW_URL", "OCPPGW_TOKEN", "OCPPGW_SIMULATOR_PASSWOR
 
 # Switches that ask for what this version can't give: set to true, they stop the start.
 _REFUSED_WHEN_TRUE = {
-    "KAFKA_ENABLED": "this version has no Kafka; events are kept in the journal of this node",
-    "REQUIRE_KAFKA": "this version has no Kafka; events are kept in the journal of this node",
     "REDIS_ENABLED": "this version has no Redis; state is kept in the state directory of this node",
     "REQUIRE_REDIS": "this version has no Redis; state is kept in the state directory of this node",
 }
@@ -48,11 +46,6 @@ _ADDITIONAL_ACTIONS = "OCPP_SCHEMA_ALLOW_ADDITIONAL_ACTIONS"
 
 # The rest of the contract's names: they tune features of later versions, or of the reference gateway only.
 _WITHOUT_EFFECT = (
-    "KAFKA_BROKERS",
-    "KAFKA_CLIENT_ID",
-    "KAFKA_GROUP_ID",
-    "KAFKA_CONNECTION_TIMEOUT_MS",
-    "KAFKA_REQUEST_TIMEOUT_MS",
     "KAFKA_RETRY_*",
     "KAFKA_CIRCUIT_*",
     "REDIS_URL",

@@ -94,6 +94,15 @@ def _server_names(names: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[st
     return names
 
 
+def _broker(text: str) -> str:
+    host, _, port = text.strip().rpartition(":")
+    if not host or not (port.isascii() and port.isdecimal() and 0 < int(port) <= 65535):
+        raise ValueError("must be host:port, such as kafka-1.example:9092")
+    return text.strip()
+
+
+Brokers = tuple[Annotated[str, AfterValidator(_broker)], ...]
+TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]  # Kafka allows 249: a node's id is added to one
 ListenerKind = Literal["plain", "tls", "mtls", "mtls-optional"]
 Listeners = Annotated[Mapping[str, ListenerKind], AfterValidator(_listeners)]
 ClientAuth = Annotated[Literal["none", "request", "require"], BeforeValidator(_client_auth)]

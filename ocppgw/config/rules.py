@@ -4,6 +4,7 @@ import ipaddress
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from ocppgw.config.kinds import unique_node_id
 from ocppgw.config.settings import Settings
 
 
@@ -148,6 +149,37 @@ def _believing_nobody(settings: Settings) -> Iterator[Finding]:
             )
 
 
+def _kafka(settings: Settings) -> Iterator[Finding]:
+    kafka = settings.kafka
+    if kafka.enabled and settings.node.id == unique_node_id():
+        yield Finding(
+            "node.id",
+            f"is {settings.node.id}, new with each start, and so is the topic that commands for this node come from",
+            "set NODE_ID to a name that stays",
+            ("kafka.enabled",),
+            error=False,
+        )
+    if kafka.required and not kafka.enabled:
+        yield Finding(
+            "kafka.required", "is set, but kafka.enabled is not", "set KAFKA_ENABLED = true", ("kafka.enabled",)
+        )
+    if kafka.sasl_mechanism != "none" and not (kafka.sasl_username and kafka.sasl_password.get_secret_value()):
+        yield Finding(
+            "kafka.sasl_mechanism",
+            f"{kafka.sasl_mechanism} needs a user name and a password",
+            "set KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD",
+            ("kafka.sasl_username", "kafka.sasl_password"),
+        )
+    if kafka.sasl_mechanism == "PLAIN" and not kafka.tls:
+        yield Finding(
+            "kafka.sasl_mechanism",
+            "PLAIN sends the password in the clear",
+            "set kafka.tls = true",
+            ("kafka.tls",),
+            error=False,
+        )
+
+
 def _local_ca(settings: Settings) -> Iterator[Finding]:
     signing = settings.signing
     if signing.mode == "local":
@@ -173,6 +205,7 @@ _RULES: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _tls_files,
     _client_certificates,
     _believing_nobody,
+    _kafka,
     _local_ca,
     _scrypt,
 )

@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator
 
 from ocppgw.config.access_settings import AdmissionSettings, SigningSettings, StationsSettings, TlsSettings
+from ocppgw.config.kafka_settings import KafkaSettings
 from ocppgw.config.kinds import (
     BootStatus,
     Host,
@@ -276,5 +277,6 @@ class Settings(Section):
     journal: JournalSettings = Field(default_factory=JournalSettings)
     commands: CommandsSettings = Field(default_factory=CommandsSettings)
     admission: AdmissionSettings = Field(default_factory=AdmissionSettings)
+    kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     signing: SigningSettings = Field(default_factory=SigningSettings)
     logs: LogsSettings = Field(default_factory=LogsSettings)

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-# Kinds of topic, named by configuration: cpms station, session, command and audit events.
-STATION, SESSION, COMMAND, AUDIT = "station", "session", "command", "audit"
+# Kinds of topic, named by configuration: cpms station, session, command and audit events, and dead letters.
+STATION, SESSION, COMMAND, AUDIT, DEAD = "station", "session", "command", "audit", "dead"
 
 
 class Direction(enum.Enum):

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 
 from ocppgw import __version__
 from ocppgw.ocpp.timestamps import rfc3339
-from ocppgw.ports import AttemptQuery, CommandRecord, Journal, StationRow, Store, StoredEvent
+from ocppgw.ports import AttemptQuery, BusState, CommandRecord, Journal, StationRow, Store, StoredEvent
 from ocppgw.routing.attempt_log import AttemptLog
 from ocppgw.routing.commands import Commands
 from ocppgw.routing.links import Clock, Link, Links
@@ -31,7 +31,9 @@ class Gateway:
         attempts: AttemptLog,
         clock: Clock,
         service_name: str = "ocppgw",
+        bus: Callable[[], BusState] | None = None,
     ) -> None:
+        """`bus` tells the state of Kafka; None: there is none."""
         self._node_id = node_id
         self._service_name = service_name
         self._topics = topics
@@ -42,6 +44,7 @@ class Gateway:
         self._commands = commands
         self._attempts = attempts
         self._clock = clock
+        self._bus = bus
         self._started_at = clock.seconds()
         self.starting = True
         self.draining = False
@@ -79,10 +82,13 @@ class Gateway:
 
     def ready(self) -> tuple[bool, dict[str, Any]]:
         status = self._journal.status()
+        bus = None if self._bus is None else self._bus()
         own = "draining" if self.draining else "starting" if self.starting else ""
         reason = own or self._outbox.fault or status.reason
-        journal = {_camel(name): value for name, value in msgspec.to_builtins(status).items()}
-        return reason == "", {"ready": reason == "", "reason": reason, "draining": self.draining, "journal": journal}
+        if not reason and bus is not None and bus.required:
+            reason = f"Kafka: {bus.reason}" if bus.reason else ""
+        details = {"ready": reason == "", "reason": reason, "draining": self.draining, "journal": _shown(status)}
+        return reason == "", details if bus is None else {**details, "kafka": _shown(bus)}
 
     def attempts(self, query: AttemptQuery) -> "Deferred[list[dict[str, Any]]]":
         def flushed(_result: None) -> "Deferred[list[dict[str, Any]]]":
@@ -174,6 +180,10 @@ def _open_transactions(row: StationRow | None, link: Link | None) -> list[dict[s
             if kept.started_at is not None and kept.ended_at is None
         }
     return [{"transactionId": name, "startedAt": rfc3339(at).decode()} for name, at in running.items()]
+
+
+def _shown(status: msgspec.Struct) -> dict[str, Any]:
+    return {_camel(name): value for name, value in msgspec.to_builtins(status).items()}
 
 
 def _camel(name: str) -> str:

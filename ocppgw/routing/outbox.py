@@ -1,7 +1,8 @@
 """Records on their way to the disk: bounded, watched, and refused loudly when they can't get there.
 
-The policy when the bound is reached or the disk hangs: the newest is refused at once (CALLERROR, or for transaction
-messages a close without answer, so that the charger keeps it), and /ready says so. Nothing is ever dropped silently.
+The policy when the bound is reached, the disk hangs, or the journal is full of events that Kafka has yet to take: the
+newest is refused at once (CALLERROR, or for transaction messages a close without answer, so that the charger keeps it),
+and /ready says so. Nothing is ever dropped silently.
 """
 
 from ocppgw.metrics import Metrics
@@ -31,11 +32,11 @@ class Outbox:
         self._journal.append(record, changes, waiter, token)
 
     def check(self) -> JournalStatus:
-        """Called every second: notice a disk that hangs, and its recovery."""
+        """Called every second: notice a disk that hangs, a journal that is full, and their recovery."""
         status = self._journal.status()
         if status.oldest_wait_seconds > self._timeout:
             self.fault = f"the disk has not confirmed a write for {status.oldest_wait_seconds:.0f} s"
             self._journal.give_up(self.fault)
         else:
-            self.fault = ""
+            self.fault = status.reason if status.is_full else ""
         return status

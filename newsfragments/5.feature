@@ -1,0 +1,1 @@
+With `kafka.enabled`, events of the journal are shipped to Kafka at once, in order and without loss through any outage, and commands are read from Kafka; what can't be used goes to the dead-letter topic with the reason. `make services` runs a Kafka to try it with.

@@ -1,0 +1,87 @@
+"""Kafka beside the gateway: the bus, the relay that ships the journal to it, the intake that reads commands from it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from ocppgw.config import Settings
+from ocppgw.metrics import Metrics
+from ocppgw.net.kafka import KafkaBus, KafkaSettings
+from ocppgw.ports import BusState, Journal
+from ocppgw.routing.commands import Commands
+from ocppgw.routing.intake import CommandIntake
+from ocppgw.routing.outbox import Outbox
+from ocppgw.routing.relay import Relay
+from ocppgw.rules_from_settings import kafka_settings, topics
+
+
+class KafkaSide:
+    """Started after the journal, stopped before it. `command_topics`: the one that all nodes share, and this node's."""
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        topics: Mapping[str, str],
+        command_topics: tuple[str, str],
+        group: str,
+        node_id: str,
+        journal: Journal,
+        commands: Commands,
+        outbox: Outbox,
+        metrics: Metrics,
+        reactor: Any,
+        *,
+        required: bool,
+    ) -> None:
+        self._required = required
+        self._bus = KafkaBus(settings, reactor, metrics.note)
+        self._relay = Relay(journal, self._bus, topics, metrics, reactor)
+        shared, own = command_topics
+        # Two intakes: a command for this node must not wait behind one that is for all of them.
+        for topic, members in ((shared, group), (own, f"{group}.{node_id}")):
+            intake = CommandIntake(commands, outbox, reactor, node_id, metrics)
+            self._bus.consume((topic,), members, intake.handle)
+
+    def start(self) -> None:
+        self._bus.start()
+        self._relay.start()
+
+    def stop(self) -> "Deferred[None]":
+        """In a bounded time, whatever the brokers do."""
+        return self._relay.stop().addCallback(lambda _: self._bus.stop())
+
+    def state(self) -> BusState:
+        status = self._bus.status()
+        records, seconds = self._relay.lag()
+        return BusState(status.healthy, status.reason, records, round(seconds, 3), self._required)
+
+
+def build_kafka(
+    settings: Settings,
+    config_dir: Path,
+    journal: Journal,
+    commands: Commands,
+    outbox: Outbox,
+    metrics: Metrics,
+    reactor: Any,
+) -> KafkaSide | None:
+    """None where Kafka is off."""
+    kafka, node_id = settings.kafka, settings.node.id
+    if not kafka.enabled:
+        return None
+    shared = kafka.topic_command_requests
+    return KafkaSide(
+        kafka_settings(settings, config_dir),
+        topics(settings),
+        (shared, f"{shared}.node.{node_id}"),
+        kafka.group_id,
+        node_id,
+        journal,
+        commands,
+        outbox,
+        metrics,
+        reactor,
+        required=kafka.required,
+    )
