@@ -6,7 +6,7 @@ UNIT_TESTS = $(wildcard tests/test_*.py)
 SOURCES := setup.cfg pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev install-bench install-services services run run-tls demo test check lint types imports \
+.PHONY: help install install-dev install-bench install-services install-test-programs services run run-tls demo test check lint types imports \
         newsfragment format bench build constraints clean
 
 help: ## list the targets
@@ -28,7 +28,7 @@ demo: install ## gateway, simulated stations and their events in one terminal; C
 services: install-services ## Redis and Kafka on this machine (6379, 9092), for trying things out; Ctrl-C stops both
 	@tools/services
 
-test: install-dev install-services ## all tests: the unit tests under trial, then everything under pytest
+test: install-dev install-test-programs ## all tests: the unit tests under trial, then everything under pytest
 	$(BIN)/trial --reporter=text --temp-directory=_trial_temp $(UNIT_TESTS)
 	$(BIN)/pytest
 
@@ -67,6 +67,9 @@ clean: ## remove what was built and cached; .venv, .services and var/ (your even
 
 install-services: .venv/.python
 	@tools/install-services
+
+install-test-programs: .venv/.python
+	@tools/install-services systemd-analyze=systemd /bin/kill=procps openssl=openssl
 
 install-dev: .venv/.installed-dev
 install-bench: .venv/.installed-bench

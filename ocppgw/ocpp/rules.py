@@ -44,10 +44,3 @@ class StationFacts(msgspec.Struct, frozen=True):
     tenant_id: str
     boot_status: str | None = None  # None: as SessionRules says
     required_serial: str | None = None
-
-
-def serial_numbers(boot: Mapping[str, Any]) -> list[str]:
-    """The serial numbers in a valid BootNotification: one at most in 2.x; 1.6 has two fields for it."""
-    station = boot.get("chargingStation", boot)
-    found = (station.get(name) for name in ("serialNumber", "chargePointSerialNumber", "chargeBoxSerialNumber"))
-    return [serial for serial in found if serial]

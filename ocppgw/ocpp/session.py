@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ocppgw.ocpp import answers, frames, signed
+from ocppgw.ocpp import answers, frames, serials, signed
 from ocppgw.ocpp.badframes import BadFrames
 from ocppgw.ocpp.calls import OutboundCalls, PendingCall
 from ocppgw.ocpp.connectors import connector_id, remember_status
@@ -34,7 +34,7 @@ from ocppgw.ocpp.events import EventWriter
 from ocppgw.ocpp.gate import BootGate
 from ocppgw.ocpp.inbound import Serving, enqueue
 from ocppgw.ocpp.recovery import answer_again
-from ocppgw.ocpp.rules import SessionRules, SigningJudge, StationFacts, serial_numbers
+from ocppgw.ocpp.rules import SessionRules, SigningJudge, StationFacts
 from ocppgw.ocpp.schemas import schema_set
 from ocppgw.ocpp.state import Answered, StationState, TransactionFound
 from ocppgw.ocpp.transactions import TRANSACTION_RULES, Decision, Repeat, Unresolved
@@ -293,18 +293,15 @@ class Session:
         """The answer a CALL was given before; b"" when it has to be served anew."""
         if call.action == "SignCertificate" and self._rules.signing_judge is not None:
             return b""  # each Accepted is a promise of its own, and the first one may have gone with a crash
-        if call.action == "BootNotification" and self._lacks_serial(call.payload):
+        if call.action == "BootNotification" and serials.lacks(self.station.required_serial, call.payload):
             return b""  # it was accepted on a connection with other credentials
         # Recorded before a restart: the text is not known any more.
         return replay.text or answer_again(self._version, call, self._rules, self.state, self.station, now)
 
-    def _lacks_serial(self, boot: Mapping[str, Any]) -> bool:
-        required = self.station.required_serial
-        return required is not None and required not in serial_numbers(boot)
-
     def _boot(self, serving: Serving, now: float) -> list[Effect]:
-        if self._lacks_serial(serving.call.payload):
-            return self._wrong_serial(serving.call.payload, now)
+        boot = serving.call.payload
+        if serials.lacks(self.station.required_serial, boot):  # the CALL stays served, so that none behind it is
+            return serials.mismatch(self._events, self.station.required_serial, boot, now)
         payload = serving.payload
         status = self.station.boot_status or self._rules.boot_status
         state = self.state
@@ -319,16 +316,6 @@ class Session:
         answer = answers.boot(self._rules.answers, status, now)
         extra = b',"status":"%b"' % status.encode()
         return [self._publish(serving, serving.spec.event_type, answer, now, extra=extra, changes=(change,))]
-
-    def _wrong_serial(self, boot: Mapping[str, Any], now: float) -> list[Effect]:
-        """B01.FR.12: closed without an answer. The CALL stays the one being served, so that none behind it is."""
-        reported = ", ".join(serial_numbers(boot)) or None
-        facts = {"certificateCommonName": self.station.required_serial, "serialNumber": reported}
-        return [
-            Note("serial-number-mismatch"),
-            Publish(self._events.own("SerialNumberMismatch", now, facts), 0),
-            Close(1008, "the serial number is not the certificate's"),
-        ]
 
     def _sign(self, serving: Serving, judge: SigningJudge, now: float) -> Publish:
         """Signed once the answer is out."""

@@ -7,6 +7,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 
 from ocppgw import __version__
+from ocppgw.access.refusals import Reason
 from ocppgw.ocpp.timestamps import rfc3339
 from ocppgw.ports import AttemptQuery, BusState, CommandRecord, Journal, StationRow, Store, StoredEvent
 from ocppgw.routing.attempt_log import AttemptLog
@@ -89,6 +90,14 @@ class Gateway:
             reason = f"Kafka: {bus.reason}" if bus.reason else ""
         details = {"ready": reason == "", "reason": reason, "draining": self.draining, "journal": _shown(status)}
         return reason == "", details if bus is None else {**details, "kafka": _shown(bus)}
+
+    def closed_for(self) -> Reason | None:
+        """Why no station is let in now, if so."""
+        if self.draining:
+            return Reason.DRAINING
+        if self.starting:
+            return Reason.STARTING
+        return Reason.STORE_UNAVAILABLE if self._outbox.fault else None
 
     def attempts(self, query: AttemptQuery) -> "Deferred[list[dict[str, Any]]]":
         def flushed(_result: None) -> "Deferred[list[dict[str, Any]]]":

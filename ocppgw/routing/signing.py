@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from ocppgw.errors import OcppgwError
 from ocppgw.metrics import Metrics
 from ocppgw.ocpp.effects import SignRequest
-from ocppgw.ocpp.rules import serial_numbers
+from ocppgw.ocpp.serials import serial_numbers
 from ocppgw.ports import CommandRecord, Known, Store
 from ocppgw.routing.credentials import STATION_CERTIFICATE, InThread
 from ocppgw.routing.links import Clock, Link, Links
