@@ -25,7 +25,8 @@ KAFKA_ENABLED=true KAFKA_BROKERS={brokers} make run
 def main() -> int:
     options = parsed()
     options.folder.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT, too: whoever starts this in the background ignores it
+        signal.signal(number, signal.default_int_handler)
     with ExitStack() as started, (options.folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
