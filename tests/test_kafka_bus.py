@@ -1,7 +1,8 @@
 """The bus on Kafka without a broker: its threads, and its use of the library."""
 
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kafka import TopicPartition
@@ -10,10 +11,12 @@ from kafka.errors import (
     RequestTimedOutError,
     UnknownError,
 )
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from ocppgw.errors import BusError
 from ocppgw.net.kafka import KafkaBus, KafkaSettings
+from ocppgw.net.kafka.bus import HANGING_SECONDS
 from ocppgw.net.kafka.clients import (
     LibraryConsumer,
     LibraryProducer,
@@ -24,6 +27,10 @@ from ocppgw.ports import Message
 from tests.build_kafka import SETTINGS, FakeProducer, Time
 from tests.contract_bus import PumpedReactor, outgoing
 from tests.services import free_ports
+
+
+def log_lines(lines: list[str]) -> Callable[[LogEvent], None]:
+    return lambda event: lines.append(formatEvent(event))
 
 
 class HangingClient(FakeProducer):
@@ -42,6 +49,13 @@ class KafkaBusTests(SynchronousTestCase):
         self.reactor = PumpedReactor()
         self.released = threading.Event()
         self.addCleanup(self.released.set)
+
+    def looked_again(self, bus: KafkaBus) -> Callable[[], bool]:
+        def is_back() -> bool:
+            self.reactor.advance(HANGING_SECONDS)
+            return "has not come back" not in bus.status().reason
+
+        return is_back
 
     def test_a_stop_is_bounded_even_when_the_library_hangs(self) -> None:
         settings = KafkaSettings(brokers=("kafka:9092",), stop_timeout=0.3)
@@ -64,6 +78,34 @@ class KafkaBusTests(SynchronousTestCase):
         assert bus.status().reason == "connecting to Kafka at kafka:9092"
         stopping = bus.stop()
         assert self.reactor.run_until(lambda: stopping.called) < 1.0
+
+    def test_a_library_that_does_not_come_back_is_told_and_so_is_its_return(self) -> None:
+        notes: list[str] = []
+        lines: list[str] = []
+        observer = log_lines(lines)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        ahead = [0.0]  # of the real time
+        bus = KafkaBus(
+            KafkaSettings(brokers=("kafka:9092",)),
+            self.reactor,
+            notes.append,
+            connect_producer=lambda _: HangingClient(self.released),
+            monotonic=lambda: time.monotonic() + ahead[0],
+        )
+        bus.start()
+        self.reactor.run_until(lambda: bus.status().healthy)
+        bus.ship(outgoing("events", b"1")).addErrback(lambda _: None)
+        self.reactor.advance(HANGING_SECONDS)
+        assert bus.status().healthy, "as long as it may take"
+        ahead[0] = SETTINGS.ship_timeout + SETTINGS.connection_timeout + HANGING_SECONDS + 1
+        self.reactor.advance(HANGING_SECONDS)
+        assert "producer has not come back" in bus.status().reason
+        assert notes == ["kafka-client-hangs", "kafka-outage"]
+        assert [line for line in lines if "producer has not come back" in line]
+        self.released.set()
+        self.reactor.run_until(self.looked_again(bus))
+        self.reactor.wait(bus.stop())
 
     def test_a_bus_with_nothing_open_stops_at_once(self) -> None:
         bus = KafkaBus(SETTINGS, self.reactor, connect_producer=lambda _: FakeProducer(Time()))

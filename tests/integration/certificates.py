@@ -1,6 +1,6 @@
 """Real certificates for tests that speak TLS, made once a run, and what a station and a gateway need of them.
 
-A test module takes the fixture `pki` from here with
+A test module takes the fixtures `pki` and `served` from here with
 
     pytest_plugins = ("tests.integration.certificates",)
 
@@ -186,6 +186,11 @@ class ServedFiles:
 @pytest.fixture(scope="session")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
     return Pki(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, pki: Pki) -> ServedFiles:
+    return ServedFiles(tmp_path_factory.mktemp("served") / "tls", pki)
 
 
 # --- identities

@@ -36,11 +36,6 @@ KEPT = "TLS files not taken over, the old ones stay in use: "
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, pki: Pki) -> ServedFiles:
-    return ServedFiles(tmp_path_factory.mktemp("served") / "tls", pki)
-
-
-@pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory, served: ServedFiles) -> Iterator[Gateway]:
     settings = {"tls": served.tls(), "stations": {"unknown": "refuse"}}
     files = [basic_identity(f"FILE-{number}", PASSWORD) for number in (1, 2)]

@@ -33,11 +33,6 @@ TLS_VERSIONS = {"tls12": ssl.TLSVersion.TLSv1_2, "tls13": ssl.TLSVersion.TLSv1_3
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory, pki: Pki) -> ServedFiles:
-    return ServedFiles(tmp_path_factory.mktemp("served") / "tls", pki)
-
-
-@pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory, served: ServedFiles) -> Iterator[Gateway]:
     settings = {"tls": served.tls(), "stations": {"unknown": "refuse"}}
     with Gateway(tmp_path_factory.mktemp("tls"), settings) as gateway:

@@ -21,6 +21,8 @@ from ocppgw.ports import BusStatus, Message, Outgoing
 
 log = Logger(namespace="ocppgw.kafka")
 
+HANGING_SECONDS = 10.0  # beyond all that a turn may take; also between two looks
+
 Handle = Callable[[Sequence[Message]], "Deferred[None]"]
 ConnectProducer = Callable[[KafkaSettings], Producer]
 ConnectConsumer = Callable[[KafkaSettings, Sequence[str], str], Consumer]
@@ -47,6 +49,9 @@ class KafkaBus:
         self._stopped: Deferred[None] | None = None
         self._stop_bound: IDelayedCall | None = None
         self._running: set[str] = set()
+        self._looking: IDelayedCall | None = None
+        self._turns: dict[str, tuple[int, float]] = {}  # of each thread: the last that was seen, and since when
+        self._hanging: set[str] = set()
         shipper = Shipper(
             settings,
             lambda: connect_producer(settings),
@@ -80,6 +85,7 @@ class KafkaBus:
         for thread in self._threads():
             self._running.add(thread.name)
             thread.start()
+        self._look()
 
     def stop(self) -> "Deferred[None]":
         """What is open has most of `stop_timeout` to end by itself; then it is given up."""
@@ -129,12 +135,40 @@ class KafkaBus:
 
         maybeDeferred(handle, batch.messages).addCallbacks(lambda _: batch.settle(True), failed)
 
+    def _look(self) -> None:
+        """Nobody else would hear of a library that does not come back: it fails nothing, and ships nothing."""
+        self._looking = self._reactor.callLater(HANGING_SECONDS, self._look)
+        now = self._monotonic()
+        longest = self._settings.ship_timeout + self._settings.connection_timeout + HANGING_SECONDS
+        for thread in self._threads():
+            turns, since = self._turns.get(thread.name, (-1, now))
+            if turns != thread.turns:
+                self._turns[thread.name] = (thread.turns, now)
+                self._hangs(thread.name, "")
+            elif now - since > longest and thread.name not in self._hanging:
+                self._note("kafka-client-hangs")
+                self._hangs(
+                    thread.name, f"the client library of Kafka's {thread.name} has not come back for {longest:.0f} s"
+                )
+
+    def _hangs(self, name: str, reason: str) -> None:
+        side = f"thread of {name}"
+        if reason:
+            self._hanging.add(name)
+            log.error("{reason}: restart the gateway if it stays so", reason=reason)
+            self._health.tell(side, Trouble("hanging", reason))
+        elif name in self._hanging:
+            self._hanging.discard(name)
+            self._health.tell(side, None)
+
     def _ended(self, name: str) -> None:
         self._running.discard(name)
         if not self._running:
             self._finish()
 
     def _finish(self) -> None:
+        if self._looking is not None and self._looking.active():
+            self._looking.cancel()
         if self._stop_bound is not None and self._stop_bound.active():
             self._stop_bound.cancel()
         if self._running:

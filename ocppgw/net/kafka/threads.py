@@ -1,7 +1,7 @@
 """The threads: one for the producer, one for each consumer. The reactor never waits for them.
 
 They end by themselves within the stop's time unless a call of the library takes longer; the process does not wait
-for them then.
+for them then. `turns` counts their rounds: where it stands still, a call of the library has not come back.
 """
 
 import threading
@@ -35,6 +35,7 @@ class ShippingThread:
     ) -> None:
         self.name = "producer"
         self._shipper, self._reactor, self._done, self._ended = shipper, reactor, done, ended
+        self.turns = 0
         self._signal = threading.Condition()
         self._job: Job | None = None
         self._stopping = False
@@ -64,6 +65,7 @@ class ShippingThread:
             self._reactor.callFromThread(self._ended, self.name)
 
     def _turn(self) -> bool:
+        self.turns += 1
         job = self._job
         if self._stopping and job is None:
             return False
@@ -98,6 +100,7 @@ class ReadingThread:
         self._reader, self._stopping, self._reactor, self._ended = reader, stopping, reactor, ended
         self._thread = threading.Thread(target=self._work, name="ocppgw-kafka-consumer", daemon=True)
         self.name = f"consumer-{id(self)}"
+        self.turns = 0
 
     def start(self) -> None:
         self._thread.start()
@@ -116,6 +119,7 @@ class ReadingThread:
             self._reactor.callFromThread(self._ended, self.name)
 
     def _turn(self) -> None:
+        self.turns += 1
         try:
             self._reader.turn()
         except Exception:  # as above
