@@ -1,1 +1,1 @@
-With `kafka.enabled`, events of the journal are shipped to Kafka at once, in order and without loss through any outage, and commands are read from Kafka; what can't be used goes to the dead-letter topic with the reason. `make services` runs a Kafka to try it with.
+With Kafka switched on, one node ships its journal to Kafka in order and reads commands from there; with Redis, several nodes share one fleet: a station may connect to any of them, its state follows it, commands reach it wherever it is, and a node that dies loses nothing that was answered.

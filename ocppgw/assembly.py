@@ -13,6 +13,7 @@ from typing import Any
 from ocppgw import __version__
 from ocppgw.access.verified import KEY_BYTES, VerifiedSecrets
 from ocppgw.config import Settings
+from ocppgw.fleet_side import build_fleet
 from ocppgw.kafka_side import build_kafka
 from ocppgw.metrics import Metrics
 from ocppgw.net.embedded import Database, SqliteJournal, SqliteStore
@@ -23,18 +24,22 @@ from ocppgw.net.websocket import ChargerFactory
 from ocppgw.ocpp.rules import SessionRules
 from ocppgw.ocpp.session import Session
 from ocppgw.ocpp.versions import VERSIONS
+from ocppgw.ports import Store
 from ocppgw.reloading import Reloading
 from ocppgw.routing.attempt_log import AttemptLog
 from ocppgw.routing.commands import Commands
 from ocppgw.routing.credentials import Credentials
-from ocppgw.routing.entrance import Entrance, Renewals, Welcome
+from ocppgw.routing.entrance import Entrance, Owner, Renewals, Welcome
 from ocppgw.routing.gateway import Gateway
 from ocppgw.routing.handshake_log import HandshakeLog
 from ocppgw.routing.links import Link, Surroundings
 from ocppgw.routing.outbox import Outbox
+from ocppgw.routing.ownership import LocalOwnership
+from ocppgw.routing.places import OneNode, Places
 from ocppgw.routing.proving import Prover
 from ocppgw.routing.provisioning import Provisioning
 from ocppgw.routing.signing import Signing
+from ocppgw.routing.sweeping import Sweep
 from ocppgw.routing.warden import Warden
 from ocppgw.rules_from_settings import (
     entrance_rules,
@@ -66,8 +71,21 @@ class Assembly:
         self.threads = Threads(reactor)
 
         self._build_state()
+        self._build_fleet()
         self._build_commands()
-        self.kafka = build_kafka(settings, config_dir, self.journal, self.commands, self.outbox, self.metrics, reactor)
+        self.kafka = build_kafka(
+            settings,
+            config_dir,
+            self.journal,
+            self.commands,
+            self.outbox,
+            self.metrics,
+            reactor,
+            None if self.fleet is None else self.fleet.owner.control,
+        )
+        if self.fleet is not None:
+            assert self.kafka is not None  # the configuration's rules ask for it
+            self.fleet.tell = self.kafka.tell
         self._build_gateway()
         self._build_entrance()
         self._build_chargers()
@@ -78,7 +96,7 @@ class Assembly:
         """What must outlive the process, and its way to the disk."""
         settings, reactor, folder = self._settings, self._reactor, Path(self._settings.state_dir)
         self.database = Database(folder, reactor)
-        self.store = SqliteStore(
+        self.local = SqliteStore(
             self.database,
             reactor.seconds,
             settings.commands.audit_ttl_seconds,
@@ -101,11 +119,20 @@ class Assembly:
             settings.journal.timeout_seconds,
         )
 
+    def _build_fleet(self) -> None:
+        """The other nodes and what is shared with them; without Redis there are none."""
+        self.fleet = build_fleet(self._settings, self._config_dir, self.local, self.outbox, self.metrics, self._reactor)
+        self.store: Store = self.local if self.fleet is None else self.fleet.store
+
     def _build_commands(self) -> None:
         """Commands and those that the protocol's own flows make: new passwords, signed certificates."""
         settings, reactor, node_id = self._settings, self._reactor, self._settings.node.id
         self._around = around = Surroundings(reactor, self.store, self.outbox, self.metrics)
         self.links = around.links
+        self._owner: Owner = LocalOwnership(self.local)
+        self._places: Places = OneNode(node_id, _uuid())
+        if self.fleet is not None:
+            self._owner, self._places = self.fleet.join(around, _uuid), self.fleet.places
         self._credentials = Credentials(
             self.store, self.links, reactor, node_id, _uuid, self.threads.hash, self._proofs.hashing
         )
@@ -113,6 +140,7 @@ class Assembly:
             self.store,
             self.outbox,
             self.links,
+            self._places,
             self.metrics,
             reactor,
             node_id,
@@ -121,6 +149,7 @@ class Assembly:
             new_number=lambda: self._random.randrange(1, 2**31),
             credentials=self._credentials,
         )
+        self.sweep = Sweep(self.store, self.commands, self._places, self.metrics, reactor, is_alone=self.fleet is None)
         signer, self._signing = local_signer(settings, self._config_dir), None
         if signer is not None:
             self._signing = Signing(
@@ -143,6 +172,8 @@ class Assembly:
             self._reactor,
             self._settings.node.service_name,
             None if self.kafka is None else self.kafka.state,
+            None if self.fleet is None else self.fleet.state,
+            None if self.fleet is None else self.fleet.sessions.sessions,
         )
         self.metrics.watch(self.links.counts, self.journal.status)
 
@@ -155,6 +186,7 @@ class Assembly:
         self._entrance = Entrance(
             entrance_rules(settings),
             self.store,
+            self._owner,
             self.links,
             Prover(self._proofs, self.threads.hash, verified, reactor.seconds),
             handshakes,
@@ -191,7 +223,9 @@ class Assembly:
             _uuid,
             self.metrics.received,
         )
-        return Link(session, socket, version, welcome.admitted.subprotocol, self._around, welcome.proof)
+        return Link(
+            session, socket, version, welcome.admitted.subprotocol, self._around, welcome.proof, welcome.claim.epoch
+        )
 
     def _build_ports(self) -> None:
         """What stations connect to; the TLS files are read here for the first time."""
@@ -221,6 +255,7 @@ class Assembly:
             proxy_rules(settings) if settings.websocket.proxy_protocol else None,
             settings.admission.accepts_per_second,
             reactor,
+            is_shared=settings.websocket.reuse_port,
         )
 
     def _build_provisioning(self) -> None:

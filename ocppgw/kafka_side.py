@@ -1,6 +1,6 @@
 """Kafka beside the gateway: the bus, the relay that ships the journal to it, the intake that reads commands from it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,15 @@ from ocppgw.config import Settings
 from ocppgw.metrics import Metrics
 from ocppgw.net.kafka import KafkaBus, KafkaSettings
 from ocppgw.ports import BusState, Journal
+from ocppgw.routing.acknowledgements import Acknowledgements
 from ocppgw.routing.commands import Commands
+from ocppgw.routing.control_inbox import ControlInbox
 from ocppgw.routing.intake import CommandIntake
 from ocppgw.routing.outbox import Outbox
 from ocppgw.routing.relay import Relay
 from ocppgw.rules_from_settings import kafka_settings, topics
+
+Control = Callable[[Mapping[str, Any]], None]
 
 
 class KafkaSide:
@@ -32,6 +36,9 @@ class KafkaSide:
         outbox: Outbox,
         metrics: Metrics,
         reactor: Any,
+        control: Control | None,
+        control_topic: str,
+        acknowledgement_timeout: float,
         *,
         required: bool,
     ) -> None:
@@ -43,6 +50,14 @@ class KafkaSide:
         for topic, members in ((shared, group), (own, f"{group}.{node_id}")):
             intake = CommandIntake(commands, outbox, reactor, node_id, metrics)
             self._bus.consume((topic,), members, intake.handle)
+        acknowledgements = Acknowledgements(self._relay, journal.last_cursor, metrics, reactor, acknowledgement_timeout)
+        self._relay.acknowledged, self._relay.failing = acknowledgements.shipped, acknowledgements.failing
+        outbox.wait_for(acknowledgements)
+        self.tell = self._bus.tell
+        if control is not None:
+            inbox = ControlInbox(control, outbox, metrics, reactor, node_id)
+            self._bus.consume((control_topic,), f"{group}.{node_id}.control", inbox.handle)
+            self._bus.messenger()
 
     def start(self) -> None:
         self._bus.start()
@@ -66,8 +81,9 @@ def build_kafka(
     outbox: Outbox,
     metrics: Metrics,
     reactor: Any,
+    control: Control | None = None,
 ) -> KafkaSide | None:
-    """None where Kafka is off."""
+    """None where Kafka is off. `control` hears what other nodes tell this one; None: there are none."""
     kafka, node_id = settings.kafka, settings.node.id
     if not kafka.enabled:
         return None
@@ -83,5 +99,8 @@ def build_kafka(
         outbox,
         metrics,
         reactor,
+        control,
+        f"{kafka.topic_session_control}.node.{node_id}",
+        kafka.acknowledgement_timeout_ms / 1000,
         required=kafka.required,
     )

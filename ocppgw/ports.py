@@ -114,6 +114,14 @@ class BusState(msgspec.Struct, frozen=True):
     required: bool
 
 
+class StoreState(msgspec.Struct, frozen=True):
+    """The store that all nodes share (Redis), for /ready: `required` says whether the gateway is ready without it."""
+
+    healthy: bool
+    reason: str  # "" when healthy, else the operator's sentence
+    required: bool
+
+
 class Bus(Protocol):
     """Where events go and commands come from (Kafka)."""
 
@@ -137,10 +145,100 @@ class Bus(Protocol):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A node's right to serve a charger; `epoch` is larger than that of every earlier claim of the same charger."""
+    """A node's right to serve a charger; `epoch` is larger than that of every earlier claim of the same charger.
+    `taken_from`: the node, alive as far as is known, that held it until now and hears so with its next beat."""
 
     charge_point_id: str
     epoch: int
+    taken_from: "NodeRow | None" = None
+
+
+class SessionRow(msgspec.Struct, frozen=True, rename="camel"):
+    """An open connection as the fleet sees it (contract.md section 2: sessions). `epoch` 0: not claimed yet."""
+
+    charge_point_id: str
+    ocpp_version: str
+    node_id: str
+    station_id: str
+    tenant_id: str
+    connected_at: str  # RFC 3339, and the same in milliseconds since the epoch
+    connected_at_ms: int
+    last_seen_at: str
+    last_seen_at_ms: int
+    epoch: int = 0
+
+
+class NodeRow(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A node as the others see it (contract.md section 2: nodes). `incarnation` is another one for each process."""
+
+    node_id: str
+    command_topic: str
+    session_control_topic: str
+    started_at: str
+    last_seen_at: str
+    incarnation: str = ""
+    advertise_url: str | None = None
+
+
+class Held(msgspec.Struct, frozen=True):
+    """Another node's claim, in the way of one's own. `node` is None when that node is dead: its key is gone, or it is
+    another incarnation than the one that claimed. `is_stale`: the station was not seen for longer than allowed."""
+
+    session: SessionRow
+    node: NodeRow | None
+    is_stale: bool
+
+
+class Beat(msgspec.Struct, frozen=True):
+    """What a node's heartbeat brought back: claims that others took from it, and whether the fleet's memory of this
+    node was gone (Redis lost its data), so that all it holds has to be told again."""
+
+    lost: Sequence[Claim] = ()
+    was_forgotten: bool = False
+
+
+class Sessions(Protocol):
+    """Which node serves which station (Redis). Fails with StoreError when it can't be reached in time."""
+
+    def announce(self) -> "Deferred[None]":
+        """Tell the fleet that this node is there, under its incarnation; an earlier incarnation is dead from now on."""
+
+    def beat(self) -> "Deferred[Beat]":
+        """One round trip, however many stations there are. Keeps the node's own row alive."""
+
+    def retire(self) -> "Deferred[None]":
+        """The node ends in order: its row goes, unless a later incarnation has taken its place."""
+
+    def claim(self, session: SessionRow, over: int = 0) -> "Deferred[Claim | Held]":
+        """Take the station (`session.epoch` is not looked at). Granted when nobody holds it, when this node does, when
+        the holder is dead or the session stale; and when the claim in the way is that of epoch `over`, which was
+        challenged before. A holder that is taken from hears so with its next beat."""
+
+    def refresh(self, sessions: Sequence[SessionRow]) -> "Deferred[Sequence[Claim]]":
+        """Keep claims alive; a claim that is missing is put back. Returns those that another node holds now."""
+
+    def release(self, claims: Sequence[Claim]) -> "Deferred[None]":
+        """Give claims back; one that has a newer epoch by now stays."""
+
+    def owner(self, charge_point_id: str) -> "Deferred[tuple[SessionRow, NodeRow | None] | None]":
+        """Who serves the station: the session and its node (None: dead); None when nobody does."""
+
+    def station(self, station_id: str) -> "Deferred[str | None]":
+        """The chargePointId that last claimed with this stationId."""
+
+    def nodes(self) -> "Deferred[Sequence[NodeRow]]":
+        """All nodes that are alive."""
+
+    def sessions(self) -> "Deferred[Mapping[str, SessionRow]]":
+        """All sessions by chargePointId, for the console."""
+
+
+class Peers(Protocol):
+    """Messages between nodes (contract.md section 3: session control)."""
+
+    def tell(self, topic: str, message: Mapping[str, Any]) -> "Deferred[None]":
+        """One message, JSON-ready with its `chargePointId`, sent at once and once. Fails with BusError when it did not
+        get there in time; it may have all the same."""
 
 
 class CommandRecord(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -165,6 +263,10 @@ class CommandRecord(msgspec.Struct, frozen=True, rename="camel", omit_defaults=T
     request_payload: Any = None
     response_payload: Any = None
     error: dict[str, Any] | None = None
+    source: str | None = None  # where the request came from: a record's topic/partition/offset, or "" for HTTP
+    taken_by: str | None = None  # nodeId/incarnation of the process that may send the CALL: only ever one
+    coalesce_key: str | None = None  # while it waits for its station, a newer one with this key replaces it
+    request: dict[str, Any] | None = None  # the whole request, while it waits for its station
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -232,8 +334,6 @@ class AccessStore(Protocol):
 class Store(AccessStore, Protocol):
     """Identities, station state and command records (embedded: the same SQLite file as the journal)."""
 
-    def claim(self, charge_point_id: str) -> "Deferred[Claim]": ...
-
     def load_station(self, charge_point_id: str) -> "Deferred[StationState]":
         """Boot state, open transactions and recent calls of a station (fresh when never seen)."""
 
@@ -249,8 +349,27 @@ class Store(AccessStore, Protocol):
         """Compare-and-set: store progress or the end of a command that has not ended, its event in the same
         transaction. False: it had ended already, and nothing was stored."""
 
+    def take_command(self, record: CommandRecord, held_by: str | None = None) -> "Deferred[bool]":
+        """Compare-and-set: store `record` unless the command has ended, or has been taken (`taken_by`) by another than
+        `record.taken_by` or `held_by`. False: it was not stored. No event goes with it."""
+
     def open_commands(self) -> "Deferred[Sequence[CommandRecord]]":
-        """Commands without an end, for the sweep after a crash."""
+        """Commands without an end, for the sweep: of the whole fleet, oldest deadline first, a bounded number."""
+
+    def waiting_commands(self, charge_point_id: str) -> "Deferred[Sequence[CommandRecord]]":
+        """Commands that wait for the station to connect (`request` is set, not taken, not ended), oldest first."""
+
+    def publish_unpublished(self) -> "Deferred[int]":
+        """Ends of commands that another process stored and died before it published them: publish their events; fires
+        with how many. An event may be published twice, with the same eventId. (Embedded: none ever.)"""
+
+    def sync_files(
+        self,
+        files: Mapping[str, tuple[Mapping[str, Any], str]],
+        event: Callable[[str, Mapping[str, Any]], Record],
+    ) -> "Deferred[tuple[int, int]]":
+        """Follow the identity files: `files` maps each station id to its identity and a digest of it; `event` makes the
+        audit event of a change. Fires with how many identities were changed, and how many deleted."""
 
     def known_station(self, charge_point_id: str) -> "Deferred[StationRow | None]": ...
 

@@ -6,19 +6,27 @@ read at the start only.
 
 import signal
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from ocppgw.errors import OcppgwError
-from ocppgw.net.embedded import SqliteStore
 from ocppgw.net.tls import TlsReloader
 from ocppgw.ocpp.effects import Record
 
 log = Logger(namespace="ocppgw.reload")
 
+FileEvent = Callable[[str, Mapping[str, Any]], Record]
 IdentityFiles = Mapping[str, tuple[Mapping[str, Any], str]]
+
+
+class FileStore(Protocol):
+    """What is used of the store."""
+
+    def sync_files(
+        self, files: Mapping[str, tuple[Mapping[str, Any], str]], event: FileEvent
+    ) -> "Deferred[tuple[int, int]]": ...
 
 
 class Reloading:
@@ -28,9 +36,9 @@ class Reloading:
     def __init__(
         self,
         tls: TlsReloader | None,
-        store: SqliteStore,
+        store: FileStore,
         read_identities: Callable[[], IdentityFiles],
-        file_event: Callable[[str, Mapping[str, Any]], Record],
+        file_event: FileEvent,
         in_thread: Callable[[Callable[[], Any]], "Deferred[Any]"],
         reactor: Any,
     ) -> None:

@@ -3,9 +3,11 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from ocppgw.access.addresses import parse_network
 from ocppgw.access.admission import AdmissionRules
@@ -14,18 +16,23 @@ from ocppgw.access.certify import CertificateRules
 from ocppgw.access.proxies import ProxyRules
 from ocppgw.access.turnstile import TurnstileRules
 from ocppgw.config import Settings
+from ocppgw.config.redis_settings import uses_tls
 from ocppgw.config.rules import speaks_tls
 from ocppgw.errors import ConfigError, OcppgwError
 from ocppgw.net.kafka import KafkaSettings
+from ocppgw.net.outgoing import TlsClient
 from ocppgw.net.tls import TlsFiles
 from ocppgw.net.websocket import WebSocketRules
 from ocppgw.ocpp.answers import AnswerRules
 from ocppgw.ocpp.rules import SessionRules, SigningJudge
-from ocppgw.ocpp.versions import AUDIT, COMMAND, DEAD, SESSION, STATION, by_name
+from ocppgw.ocpp.versions import AUDIT, COMMAND, DEAD, SESSION, STATION, VERSIONS, by_name
 from ocppgw.pki import Signer
 from ocppgw.routing.entrance import EntranceRules
 from ocppgw.routing.proving import ProofRules
 from ocppgw.routing.provisioning import check_identity
+
+if TYPE_CHECKING:
+    from ocppgw.net.redis import RedisSettings
 
 DENIAL_QUANTUM = 0.1  # seconds: longer than a hash takes on an idle machine
 
@@ -155,7 +162,17 @@ def session_rules(settings: Settings, judge: SigningJudge | None) -> SessionRule
         bad_frames=ocpp.bad_frames_limit,
         bad_frames_seconds=ocpp.bad_frames_window_seconds,
         signing_judge=judge,
+        acknowledged=_acknowledged(settings),
     )
+
+
+def _acknowledged(settings: Settings) -> frozenset[str]:
+    """Actions whose answer waits for Kafka."""
+    kafka = settings.kafka
+    if not kafka.enabled:
+        return frozenset()
+    every = {action for version in VERSIONS for action in version.actions}
+    return frozenset(every if "*" in kafka.acknowledged_actions else kafka.acknowledged_actions)
 
 
 def local_signer(settings: Settings, config_dir: Path) -> Signer | None:
@@ -210,6 +227,54 @@ def kafka_settings(settings: Settings, config_dir: Path) -> KafkaSettings:
         request_timeout=kafka.request_timeout_ms / 1000,
         ship_timeout=kafka.ship_timeout_seconds,
     )
+
+
+def redis_settings(settings: Settings) -> "RedisSettings":
+    """Only where Redis is enabled: importing its room installs Twisted's reactor. Errors: ConfigError."""
+    from ocppgw.net.redis import RedisSettings, parse_url  # noqa: PLC0415
+
+    redis = settings.redis
+    hosts = (text.rpartition(":") for text in redis.sentinels)
+    return RedisSettings(
+        address=parse_url(redis.url.get_secret_value()),
+        prefix=redis.prefix,
+        identity_prefix=redis.identity_prefix,
+        revoked_prefix=redis.revoked_prefix,
+        connect_timeout=redis.connect_timeout_ms / 1000,
+        call_timeout=redis.call_timeout_seconds,
+        cache_seconds=redis.cache_seconds,
+        revoked_ttl=settings.stations.revoked_ttl_seconds,
+        attempts_kept=settings.admission.attempts_kept,
+        sentinels=tuple((host.strip("[]"), int(port)) for host, _, port in hosts),
+        sentinel_master=redis.sentinel_master,
+        sentinel_tls=redis.sentinel_tls,
+        sentinel_username=redis.sentinel_username,
+        sentinel_password=redis.sentinel_password.get_secret_value(),
+        cached_admission=redis.cached_admission_seconds if redis.when_away == "cached" else 0.0,
+    )
+
+
+def redis_tls(settings: Settings, config_dir: Path) -> Callable[[str], Any] | None:
+    """What makes the TLS of connections to a host, by its name; None where the URL speaks none.
+
+    Reads the files of certificates, at once for the URL's host, so that what is wrong with them shows at the start.
+    Errors: an OcppgwError that names the file.
+    """
+    redis = settings.redis
+    url = redis.url.get_secret_value()
+    if not uses_tls(url):
+        return None
+
+    def path(text: str) -> Path | None:
+        return config_dir / text if text else None
+
+    @cache
+    def creator(host: str) -> Any:
+        client = TlsClient(host, path(redis.tls_ca_path))
+        return client.creator(path(redis.tls_cert_path), path(redis.tls_key_path))
+
+    creator(urlsplit(url).hostname or "")
+    return creator
 
 
 def websocket_rules(settings: Settings) -> WebSocketRules:

@@ -1,5 +1,6 @@
 """The ports stations connect to: what each speaks, built from the inside out, and opened."""
 
+import socket
 import sys
 from typing import Any
 
@@ -32,11 +33,19 @@ class Ports:
         self._reactor = reactor
         self._open: list[tuple[IListeningPort, str]] = []
 
-    def open(self, port: int, factory: Any, host: str, backlog: int, purpose: str) -> IListeningPort:
+    def open(
+        self, port: int, factory: Any, host: str, backlog: int, purpose: str, *, is_shared: bool = False
+    ) -> IListeningPort:
+        """`is_shared`: other processes of this host may have the same port (SO_REUSEPORT)."""
         try:
-            opened: IListeningPort = self._reactor.listenTCP(port, factory, backlog=backlog, interface=host)
-        except CannotListenError as error:
-            reason = getattr(error.socketError, "strerror", None) or error.socketError
+            opened: IListeningPort
+            if is_shared:
+                opened = self._share(port, factory, host, backlog)
+            else:
+                opened = self._reactor.listenTCP(port, factory, backlog=backlog, interface=host)
+        except (CannotListenError, OSError) as taken:
+            error = getattr(taken, "socketError", taken)
+            reason = getattr(error, "strerror", None) or error
             fault = AddressInUse(
                 f"can't listen on {host}:{port}: {reason}",
                 hint="another process has the port: find it with `ss -ltnp`, or change the port in the configuration",
@@ -44,6 +53,17 @@ class Ports:
             print(f"ocppgw can't start: {fault}", file=sys.stderr)
             raise SystemExit(1) from None
         self._open.append((opened, purpose))
+        return opened
+
+    def _share(self, port: int, factory: Any, host: str, backlog: int) -> IListeningPort:
+        """Twisted's own sockets can't be shared: the option has to be set before they are bound."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as shared:
+            shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            shared.bind((host, port))
+            shared.listen(backlog)
+            opened: IListeningPort = self._reactor.adoptStreamPort(shared.fileno(), family, factory)  # it duplicates it
         return opened
 
     def addresses(self) -> list[tuple[str, str, int]]:
@@ -72,8 +92,10 @@ class StationPorts:
         proxies: ProxyRules | None,
         accepts_per_second: int,
         reactor: Any,
+        *,
+        is_shared: bool = False,
     ) -> None:
-        """`proxies`: those that speak the PROXY protocol, None for nobody."""
+        """`proxies`: those that speak the PROXY protocol, None for nobody. `is_shared`: see `Ports.open`."""
         self._kinds = kinds
         self._host = host
         self._backlog = backlog
@@ -83,11 +105,13 @@ class StationPorts:
         self._proxies = proxies
         self._accepts_per_second = accepts_per_second
         self._reactor = reactor
+        self._is_shared = is_shared
 
     def open(self, ports: Ports) -> None:
         for number, kind in self._kinds:
             door = self._door(number, kind)
-            door.port = ports.open(number, door, self._host, self._backlog, _SPOKEN[kind])  # type: ignore[assignment]
+            opened = ports.open(number, door, self._host, self._backlog, _SPOKEN[kind], is_shared=self._is_shared)
+            door.port = opened  # type: ignore[assignment]
 
     def _door(self, number: int, kind: str) -> Door:
         name = f"{PLAIN if kind == PLAIN else 'TLS'} port {number}"

@@ -13,11 +13,13 @@ from twisted.python import usage
 
 from ocppgw.assembly import Assembly
 from ocppgw.config import Loaded, load
+from ocppgw.drain import GOING_AWAY, REASON, Drain
 from ocppgw.errors import OcppgwError
 from ocppgw.logs import observer
 from ocppgw.net.websocket import SWEEPS_PER_INTERVAL
 from ocppgw.ocpp.schemas import schema_set
 from ocppgw.ocpp.versions import VERSIONS
+from ocppgw.routing.sweeping import SWEEP_SECONDS
 from ocppgw.rules_from_settings import read_identities
 from ocppgw.ticker import Ticker
 
@@ -25,7 +27,6 @@ log = Logger(namespace="ocppgw")
 
 CHECK_SECONDS = 1.0
 TEND_SECONDS = 60.0
-DRAIN_SECONDS = 5.0  # for chargers to answer the close frame
 TRANSACTIONS_KEPT_SECONDS = 400 * 86_400.0  # ended ones, to know their repeats: a charger may be offline for long
 GC_THRESHOLD = 50_000  # the hot path makes no cycles: looking for them 70 times less often saves several percent
 
@@ -74,6 +75,7 @@ class GatewayService(MultiService):
         parts, settings = self._parts, self._settings
         self._every(CHECK_SECONDS, self._check)
         self._every(TEND_SECONDS, self._tend)
+        self._every(SWEEP_SECONDS, parts.sweep.run)
         self._every(settings.websocket.ping_interval_seconds / SWEEPS_PER_INTERVAL, parts.chargers.sweep)
         turns = {settings.tls.reload_seconds, settings.tls.crl_reload_seconds} - {0}
         if parts.reads_tls_files and turns:
@@ -105,12 +107,14 @@ class GatewayService(MultiService):
         if parts.poll is not None:
             parts.poll.start()
         parts.database.start()
-        synced = parts.reloading.sync(self._identities).addErrback(_log_failure, "identity files were not stored")
+        joined = succeed(None) if parts.fleet is None else parts.fleet.start()
+        synced = joined.addCallback(lambda _: parts.reloading.sync(self._identities))
+        synced.addErrback(_log_failure, "identity files were not stored")
         synced.addCallback(self._open_to_stations)
         parts.reloading.listen_to_hangups()
         if parts.kafka is None:
             parts.journal.forget_shipped().addCallbacks(_log_unshipped, _log_failure, errbackArgs=("the journal",))
-        parts.commands.sweep().addCallbacks(_log_swept, _log_failure, errbackArgs=("open commands were not swept",))
+        parts.sweep.run()
         super().startService()
         for problem in self._loaded.warnings:
             log.warn("configuration: {problem}", problem=str(problem))
@@ -129,24 +133,24 @@ class GatewayService(MultiService):
 
     def stopService(self) -> "Deferred[None]":
         """No new stations; 1001 to those connected; then the last commit."""
-        self._parts.gateway.draining = True
-        closed = self._parts.ports.close()
-        self._parts.chargers.close_all(1001, "the gateway is shutting down")
-        return closed.addCallback(self._drained, self._reactor.seconds() + DRAIN_SECONDS)
+        parts, websocket = self._parts, self._settings.websocket
+        parts.gateway.draining = True
+        drain = Drain(
+            parts.chargers, parts.commands, self._reactor, websocket.drain_per_second, websocket.drain_seconds
+        )
+        return parts.ports.close().addCallback(lambda _: drain.run()).addCallback(self._drained)
 
-    def _drained(self, _result: Any, until: float) -> "Deferred[None]":
+    def _drained(self, _result: Any) -> "Deferred[None]":
         parts = self._parts
-        if parts.chargers.open_count and self._reactor.seconds() < until:
-            again: Deferred[None] = Deferred()
-            self._reactor.callLater(0.05, again.callback, None)
-            return again.addCallback(self._drained, until)
         for link in parts.links:
-            link.closed(1001, "the gateway is shutting down")
+            link.closed(GOING_AWAY, REASON)
         stopped = _stopped(super().stopService())
         stopped.addCallback(lambda _: parts.attempts.flush())
-        kafka = parts.kafka
+        kafka, fleet = parts.kafka, parts.fleet
         if kafka is not None:
             stopped.addCallback(lambda _: kafka.stop())
+        if fleet is not None:
+            stopped.addCallback(lambda _: fleet.stop())
         stopped.addCallback(lambda _: parts.database.stop())
         return stopped.addCallback(self._closed)
 
@@ -177,7 +181,7 @@ class GatewayService(MultiService):
 
     def _tend(self) -> None:
         self._parts.journal.tend()
-        self._parts.store.tend(TRANSACTIONS_KEPT_SECONDS).addErrback(_log_failure, "old records were not dropped")
+        self._parts.local.tend(TRANSACTIONS_KEPT_SECONDS).addErrback(_log_failure, "old records were not dropped")
 
 
 def _stopped(result: Any) -> "Deferred[Any]":
@@ -191,8 +195,3 @@ def _log_failure(failure: Any, what: str) -> None:
 def _log_unshipped(count: int) -> None:
     if count:
         log.warn("Kafka is off; {count} events were not shipped to it and are kept as long as the others", count=count)
-
-
-def _log_swept(count: int) -> None:
-    if count:
-        log.warn("{count} commands were open when the gateway stopped; they ended as Failed", count=count)

@@ -30,6 +30,7 @@ from ocppgw.routing.attempt_log import AttemptLog
 from ocppgw.routing.entrance import Entrance, EntranceRules, Renewals, Welcome
 from ocppgw.routing.handshake_log import HandshakeLog
 from ocppgw.routing.links import Links
+from ocppgw.routing.ownership import LocalOwnership
 from ocppgw.routing.proving import ProofRules, Prover
 from tests.build_edge import METRICS, NOW, FakeLink, Wire, request
 from tests.test_entrance import FakeStore, Threads
@@ -117,6 +118,7 @@ class House:
         self.entrance = Entrance(
             EntranceRules(AdmissionRules(), 1, turnstile=TurnstileRules(1, 1, 0, 0), **rules),
             self.store,
+            LocalOwnership(self.store),
             Links(),
             Prover(proofs, Threads().run, VerifiedSecrets(bytes(KEY_BYTES), 300.0), self.clock.seconds),
             HandshakeLog(METRICS, self._attempts, self.clock, 0.0),

@@ -48,18 +48,6 @@ class StoreContract(AccessContract):
     def load(self, charge_point_id: str = "CP-1") -> Any:
         return self.built.wait(self.store.load_station(charge_point_id))
 
-    # --- claims
-
-    def test_epochs_of_a_station_grow_also_over_restarts(self) -> None:
-        epochs = []
-        for _ in range(3):
-            for _ in range(2):
-                claim = self.built.wait(self.store.claim("CP-1"))
-                assert claim.charge_point_id == "CP-1"
-                epochs.append(claim.epoch)
-            self.built.reopen()
-        assert epochs == sorted(set(epochs)), epochs
-
     # --- stations
 
     def test_a_station_never_seen_is_fresh(self) -> None:
@@ -191,3 +179,72 @@ class StoreContract(AccessContract):
         self.built.reopen()
         found = {record.command_id: record.status for record in self.built.wait(self.store.open_commands())}
         assert found == {"c-1": "Sent", "c-3": "Queued"}
+
+    # --- who may send a command
+
+    def opened(self, **members: Any) -> CommandRecord:
+        record = msgspec.structs.replace(QUEUED, **members)
+        assert self.built.wait(self.store.open_command(record, event("CommandRouted"))) is None
+        return record
+
+    def take(self, record: CommandRecord, held_by: str | None = None) -> bool:
+        taken: bool = self.built.wait(self.store.take_command(record, held_by))
+        return taken
+
+    def test_one_process_takes_a_command_and_may_take_it_again(self) -> None:
+        record = self.opened()
+        mine, yours = (msgspec.structs.replace(record, taken_by=name) for name in ("node-1/a", "node-2/b"))
+        assert [self.take(mine), self.take(yours), self.take(mine)] == [True, False, True]
+        self.built.reopen()
+        assert not self.take(yours)
+        assert self.built.wait(self.store.command("c-1")) == mine
+        assert self.event_types() == ["CommandRouted"]
+
+    def test_who_holds_a_command_may_give_it_to_another(self) -> None:
+        record = self.opened(taken_by="node-1/a")
+        yours = msgspec.structs.replace(record, taken_by="node-2/b")
+        assert not self.take(yours, held_by="node-3/c")
+        assert self.take(yours, held_by="node-1/a")
+        assert self.built.wait(self.store.command("c-1")) == yours
+
+    def test_an_ended_command_is_taken_by_nobody(self) -> None:
+        self.opened()
+        self.built.wait(self.store.change_command(ACCEPTED, event("CommandAccepted")))
+        assert not self.take(msgspec.structs.replace(QUEUED, taken_by="node-1/a"))
+        assert self.built.wait(self.store.command("c-1")) == ACCEPTED
+
+    def test_a_command_nobody_opened_is_not_taken(self) -> None:
+        assert not self.take(msgspec.structs.replace(QUEUED, taken_by="node-1/a"))
+        assert self.built.wait(self.store.command("c-1")) is None
+
+    def waiting(self, charge_point_id: str = "CP-1") -> list[str]:
+        found = self.built.wait(self.store.waiting_commands(charge_point_id))
+        return [record.command_id for record in found]
+
+    def test_commands_wait_for_their_station_in_the_order_they_came_in(self) -> None:
+        for number, name in enumerate(("c-2", "c-1", "c-3")):
+            record = self.opened(command_id=name, requested_at=f"2026-11-24T08:00:0{number}.000Z")
+            assert self.waiting() == [] or name not in self.waiting()
+            assert self.take(msgspec.structs.replace(record, request={"commandType": "Reset"}))
+        self.built.reopen()
+        assert self.waiting() == ["c-2", "c-1", "c-3"]
+        assert self.waiting("CP-2") == []
+
+    def test_a_command_waits_until_it_is_taken_or_ends(self) -> None:
+        for name in ("c-1", "c-2", "c-3"):
+            assert self.take(msgspec.structs.replace(self.opened(command_id=name), request={"commandType": "Reset"}))
+        assert self.take(msgspec.structs.replace(QUEUED, taken_by="node-1/a"))
+        ended = msgspec.structs.replace(TIMEOUT, command_id="c-3")
+        assert self.built.wait(self.store.change_command(ended, event("CommandTimeout")))
+        assert self.waiting() == ["c-2"]
+
+    def test_open_commands_come_by_their_deadlines(self) -> None:
+        for name, deadline in (("c-1", 30.0), ("c-2", 10.0), ("c-3", 20.0)):
+            self.opened(command_id=name, deadline=1_800_000_000.0 + deadline)
+        assert [record.command_id for record in self.built.wait(self.store.open_commands())] == ["c-2", "c-3", "c-1"]
+
+    def test_an_end_that_was_published_is_not_published_again(self) -> None:
+        self.opened()
+        self.built.wait(self.store.change_command(ACCEPTED, event("CommandAccepted")))
+        assert self.built.wait(self.store.publish_unpublished()) == 0
+        assert self.event_types() == ["CommandRouted", "CommandAccepted"]

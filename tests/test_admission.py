@@ -287,7 +287,7 @@ class AnswerTests(AdmissionCase):
             self.assertRegex(reason.code, r"\A([A-Z][a-z]+)+\Z")
             self.assertRegex(reason.text, r"\A[A-Za-z][A-Za-z0-9 -]+\Z" if reason.status else r"\A\Z")
             self.assertRegex(reason.remedy, r"\A[^\n]{20,120}\.\Z")
-            self.assertIn(reason.status, {0, 400, 401, 403, 404, 426, 429, 503})
+            self.assertIn(reason.status, {0, 400, 401, 403, 404, 409, 426, 429, 503})
 
     def test_nothing_the_peer_sent_is_in_the_answer(self):
         for path in ("/MARK", "/.env/MARK", "/ocpp/1.6/MARK%00", "/ocpp/1.6/MARK MARK", "/ocpp/2.1/MARK"):

@@ -18,9 +18,12 @@ from ocppgw.ocpp.outcomes import Outcome
 from ocppgw.ocpp.session import StationFacts
 from ocppgw.ocpp.versions import V16, V201, OcppVersion
 from ocppgw.ports import CommandRecord
-from ocppgw.routing.commands import RETRY_SECONDS, Commands
+from ocppgw.routing.command_ends import RETRY_SECONDS
+from ocppgw.routing.commands import Commands
 from ocppgw.routing.credentials import Credentials
 from ocppgw.routing.links import UNPROVED, Links
+from ocppgw.routing.places import OneNode, Places
+from ocppgw.routing.sweeping import Sweep
 
 NOW = 1_800_000_000.0  # 2027-01-15T08:00:00Z
 RESET = {"commandType": "Reset", "commandId": "c-1", "chargePointId": "CP-1", "payload": {"type": "Soft"}}
@@ -64,6 +67,32 @@ class FakeStore:
             return True
 
         return self._write(change)
+
+    def take_command(self, record: CommandRecord, held_by: str | None = None) -> "Deferred[Any]":
+        def take() -> bool:
+            existing = self.records.get(record.command_id)
+            if existing is None or existing.outcome is not None:
+                return False
+            if existing.taken_by not in (None, record.taken_by, held_by):
+                return False
+            self.records[record.command_id] = record
+            return True
+
+        return self._write(take)
+
+    def waiting_commands(self, charge_point_id: str) -> "Deferred[Any]":
+        waiting = [
+            record
+            for record in self.records.values()
+            if record.charge_point_id == charge_point_id
+            and record.outcome is None
+            and record.taken_by is None
+            and record.request is not None
+        ]
+        return self._replied(waiting)
+
+    def publish_unpublished(self) -> "Deferred[Any]":
+        return self._replied(0)
 
     def command(self, command_id: str) -> "Deferred[Any]":
         return self._replied(self.records.get(command_id))
@@ -125,10 +154,12 @@ class CommandsCase(SynchronousTestCase):
         """A gateway process; a second one knows what is stored, and nothing else."""
         numbers = count(1)
         self.credentials = self.new_credentials()
-        return Commands(
+        self.places = self.new_places()
+        commands = Commands(
             self.store,  # type: ignore[arg-type]
             FakeOutbox(self.journal),  # type: ignore[arg-type]
             self.links,
+            self.places,
             self.metrics,
             self.clock,
             "node-1",
@@ -137,6 +168,22 @@ class CommandsCase(SynchronousTestCase):
             new_number=lambda: 4711,
             credentials=self.credentials,
         )
+        self.sweeping = Sweep(
+            self.store,  # type: ignore[arg-type]
+            commands,
+            self.places,
+            self.metrics,
+            self.clock,
+            is_alone=True,
+        )
+        return commands
+
+    def new_places(self) -> Places:
+        self.incarnations = getattr(self, "incarnations", 0) + 1
+        return OneNode("node-1", str(self.incarnations))
+
+    def sweep(self) -> "Deferred[int]":
+        return self.sweeping.run()
 
     def connect(self, version: OcppVersion = V16, charge_point_id: str = "CP-1") -> FakeLink:
         link: Any = FakeLink(version, charge_point_id)
@@ -181,8 +228,11 @@ class Submitting(CommandsCase):
         self.assertEqual(link.calls, [])
         self.assertNoResult(submitted)
         self.store.reply()
-        self.assertEqual(link.calls, [PendingCall("c-1", "Reset", {"type": "Soft"}, NOW + 15.0)])
         record = self.successResultOf(submitted)
+        self.assertEqual(link.calls, [], "not before it is taken")
+        self.store.reply()
+        self.assertEqual(link.calls, [PendingCall("c-1", "Reset", {"type": "Soft"}, NOW + 15.0)])
+        self.assertEqual(self.store.records["c-1"].taken_by, "node-1/1")
         self.assertEqual((record.status, record.action, record.ocpp_version), ("Queued", "Reset", "1.6J"))
         self.assertEqual((record.station_id, record.tenant_id, record.node_id), ("station-1", "tenant-1", "node-1"))
         self.assertEqual(self.kinds(), ["CommandRouted"])
@@ -199,15 +249,14 @@ class Submitting(CommandsCase):
         self.assertEqual((end["eventType"], end["payload"]["error"]["code"]), ("CommandFailed", "NotConnected"))
         self.assertEqual(self.store.records["c-1"].status, "Failed")
 
-    def test_a_station_that_comes_while_it_is_stored_fails_the_command_too(self) -> None:
-        """It was not mapped to the version that the station speaks."""
+    def test_a_station_that_comes_while_it_is_stored_gets_it(self) -> None:
         self.store.slow = True
         self.commands.submit(RESET)
-        link = self.connect()
+        link = self.connect(V201)
         self.store.slow = False
         self.store.reply()
-        self.assertEqual(link.calls, [])
-        self.assertEqual(self.end()["payload"]["error"]["code"], "NotConnected")
+        self.assertEqual([(call.action, call.payload) for call in link.calls], [("Reset", {"type": "OnIdle"})])
+        self.assertEqual(self.store.records["c-1"].ocpp_version, "2.0.1")
 
     def test_a_station_that_goes_while_it_is_stored_fails_the_command(self) -> None:
         link = self.connect()
@@ -538,7 +587,7 @@ class AfterACrash(CommandsCase):
 
     def test_what_was_open_ends_as_unknown(self) -> None:
         self.left_open()
-        self.assertEqual(self.successResultOf(self.commands.sweep()), 2)
+        self.assertEqual(self.successResultOf(self.sweep()), 2)
         for name in ("c-1", "c-2"):
             end = self.end(name)
             self.assertEqual((end["eventType"], end["payload"]["outcome"]), ("CommandFailed", "Unknown"))
@@ -548,23 +597,23 @@ class AfterACrash(CommandsCase):
 
     def test_a_second_sweep_finds_nothing(self) -> None:
         self.left_open()
-        self.commands.sweep()
-        self.assertEqual(self.successResultOf(self.commands.sweep()), 0)
+        self.sweep()
+        self.assertEqual(self.successResultOf(self.sweep()), 0)
         self.end("c-1")
 
     def test_a_crash_during_the_sweep_is_swept_again(self) -> None:
         self.left_open()
         self.store.broken = True
-        self.commands.sweep()
+        self.sweep()
         self.commands = self.process()
         self.store.broken = False
-        self.assertEqual(self.successResultOf(self.commands.sweep()), 2)
+        self.assertEqual(self.successResultOf(self.sweep()), 2)
         self.end("c-1")
 
     def test_the_sweep_goes_on_when_the_disk_is_mended(self) -> None:
         self.left_open()
         self.store.broken = True
-        self.commands.sweep()
+        self.sweep()
         self.clock.advance(RETRY_SECONDS)
         self.store.broken = False
         self.clock.advance(RETRY_SECONDS)
@@ -575,9 +624,9 @@ class AfterACrash(CommandsCase):
         """So that a consumer can drop a repeat (ADR 0009)."""
         self.left_open()
         copy = dict(self.store.records)
-        self.commands.sweep()
+        self.sweep()
         first = self.end("c-1")["eventId"]
         self.journal.clear()
         self.store.records = copy
-        self.commands.sweep()
+        self.sweep()
         self.assertEqual(self.end("c-1")["eventId"], first)

@@ -376,19 +376,13 @@ class Unknown(ConfigTestCase):
 class OtherReleases(ConfigTestCase):
     """Names of the contract that this version has no feature for."""
 
-    def test_asking_for_durability_or_protection_is_an_error(self) -> None:
-        for name in ("REDIS_ENABLED", "REQUIRE_REDIS"):
-            for value in ("true", "1", "TRUE", "required"):
-                (problem,) = self.problems("", {name: value})
-                self.assertEqual((problem.file, problem.key), ("environment", name))
-
     def test_not_asking_for_them_is_silent(self) -> None:
         names = ("KAFKA_ENABLED", "REQUIRE_KAFKA", "REDIS_ENABLED", "REQUIRE_REDIS")
         self.assertEqual(self.load("", dict.fromkeys(names, "false")).warnings, [])
 
     def test_tuning_them_is_warned_about_once(self) -> None:
-        names = ["KAFKA_RETRY_MAX", "KAFKA_CIRCUIT_OPEN_MS", "REDIS_URL", "METRICS_RATE_WINDOW_SECONDS"]
-        warnings = self.load("", dict.fromkeys(names, "7"), "REDIS_URL=redis://other\n").warnings
+        names = ["KAFKA_RETRY_MAX", "KAFKA_CIRCUIT_OPEN_MS", "REDIS_RETRY_MAX", "METRICS_RATE_WINDOW_SECONDS"]
+        warnings = self.load("", dict.fromkeys(names, "7"), "REDIS_RETRY_MAX=8\n").warnings
         self.assertEqual(sorted(warning.key for warning in warnings), sorted(names))
         self.assertTrue(all("no effect" in warning.message for warning in warnings))
 

@@ -222,7 +222,7 @@ class Passwords(CredentialsCase):
     def test_after_a_restart_both_are_good_until_the_new_one_is_used(self) -> None:
         self.dispatch(self.change())
         self.commands = self.process()
-        self.assertEqual(self.successResultOf(self.commands.sweep()), 1)
+        self.assertEqual(self.successResultOf(self.sweep()), 1)
         self.assertEqual(self.end()["payload"]["error"]["code"], "GatewayRestarted")
         self.assert_good(OLD, NEW)
         self.assertTrue(self.lets_in(NEW))
@@ -259,7 +259,8 @@ class Passwords(CredentialsCase):
         self.lost(link)
         self.run_thread()
         self.assertEqual(link.calls, [])
-        self.assertEqual(self.end()["payload"]["error"]["code"], "NotConnected")
+        self.clock.pump([1.0] * 16)  # its time is over, and it is not back
+        self.assertEqual(self.end()["eventType"], "CommandTimeout")
         self.assert_good(OLD)
 
     def test_the_octets_of_a_1_6_key_are_the_password(self) -> None:

@@ -52,6 +52,16 @@ class SqliteStoreTests(StoreContract, EmbeddedCase):
     def build(self) -> Embedded:
         return self.open()
 
+    def test_epochs_of_a_station_grow_also_over_restarts(self) -> None:
+        epochs = []
+        for _ in range(3):
+            for _ in range(2):
+                claim = self.built.wait(self.built.store.claim("CP-1"))
+                assert claim.charge_point_id == "CP-1"
+                epochs.append(claim.epoch)
+            self.built.reopen()
+        assert epochs == sorted(set(epochs)), epochs
+
 
 class GroupCommit(EmbeddedCase):
     def test_what_comes_in_one_turn_is_one_commit(self) -> None:
@@ -570,7 +580,7 @@ class Opening(EmbeddedCase):
             connection.execute(f"PRAGMA user_version = {schema.USER_VERSION + 1}")
         connection.close()
         before = path.read_bytes()
-        with self.assertRaisesRegex(StoreError, "layout 3, this release knows 2"):
+        with self.assertRaisesRegex(StoreError, "layout 4, this release knows 3"):
             Database(embedded.folder, ThreadedReactor())
         self.assertEqual(path.read_bytes(), before)
 

@@ -29,6 +29,7 @@ from ocppgw.routing.attempt_log import AttemptLog
 from ocppgw.routing.entrance import Entrance, EntranceRules, Renewals, Welcome
 from ocppgw.routing.handshake_log import HandshakeLog
 from ocppgw.routing.links import Links
+from ocppgw.routing.ownership import LocalOwnership
 from ocppgw.routing.proving import MAX_HASHING, ProofRules, Prover
 from tests.build_edge import NOW
 
@@ -150,6 +151,7 @@ class EntranceTests(SynchronousTestCase):
         self.entrance = Entrance(
             EntranceRules(admission, **rules),
             store,
+            LocalOwnership(store),
             self.links,
             Prover(proofs, self.threads.run, VerifiedSecrets(bytes(KEY_BYTES), 300.0), self.clock.seconds),
             HandshakeLog(self.metrics, attempts, self.clock, cooldown),

@@ -17,11 +17,14 @@ from ocppgw.ocpp.state import StationState
 from ocppgw.ocpp.timestamps import rfc3339
 from ocppgw.ocpp.versions import V16, V201, OcppVersion
 from ocppgw.ports import Message
+from ocppgw.routing import relay
 from ocppgw.routing.commands import Commands
 from ocppgw.routing.intake import AT_ONCE, CommandIntake
 from ocppgw.routing.links import Link, Surroundings
 from ocppgw.routing.outbox import Outbox
+from ocppgw.routing.places import OneNode
 from ocppgw.routing.relay import Relay
+from ocppgw.routing.sweeping import Sweep
 from tests.build_embedded import DISK_FULL, Embedded, build_embedded
 from tests.memory_bus import MemoryBroker, MemoryBus
 from tests.test_relay import TOPICS
@@ -54,16 +57,20 @@ class Node:
 
     def __init__(self, embedded: Embedded) -> None:
         self.embedded = embedded
+        self.starts = 0
         self.start()
 
     def start(self) -> None:
         embedded, numbers = self.embedded, count(1)
+        self.starts += 1
+        self.places = OneNode("node-1", str(self.starts))
         self.outbox = Outbox(embedded.journal, embedded.metrics, 10_000, 10_000_000, 10.0)
         self.around = Surroundings(embedded.reactor, embedded.store, self.outbox, embedded.metrics)
         self.commands = Commands(
             embedded.store,
             self.outbox,
             self.around.links,
+            self.places,
             embedded.metrics,
             embedded.reactor,
             "node-1",
@@ -72,6 +79,9 @@ class Node:
             new_number=lambda: 4711,
         )
         self.around.commands = self.commands
+        self.sweep = Sweep(
+            embedded.store, self.commands, self.places, embedded.metrics, embedded.reactor, is_alone=True
+        )
         self.intake = CommandIntake(self.commands, self.outbox, embedded.reactor, "node-1", embedded.metrics)
 
     def connect(self, charge_point_id: str = "CP-1", version: OcppVersion = V16) -> Socket:
@@ -205,7 +215,7 @@ class Expired(IntakeCase):
         self.node.handle(expired)
         self.node.handle(expired)
         self.assertEqual(socket.sent, [])
-        self.assertEqual(self.node.kinds(), ["CommandRouted", "CommandTimeout", "CommandDuplicate"])
+        self.assertEqual(self.node.kinds(), ["CommandRouted", "CommandTimeout"], "the bus repeats it, not the backend")
 
     def test_it_does_not_wait_behind_a_command_in_flight(self) -> None:
         socket = self.node.connect()
@@ -321,10 +331,10 @@ class BadRecords(IntakeCase):
         self.node.connect()
         submit = self.node.commands.submit
 
-        def sometimes(request: Any) -> Any:
+        def sometimes(request: Any, source: str = "") -> Any:
             if request["commandId"] == "c-1":
                 raise ZeroDivisionError
-            return fail(KeyError("x")) if request["commandId"] == "c-2" else submit(request)
+            return fail(KeyError("x")) if request["commandId"] == "c-2" else submit(request, source)
 
         self.patch(self.node.commands, "submit", sometimes)
         self.node.handle(*[message({**RESET, "commandId": f"c-{number}"}, number) for number in (1, 2, 3)])
@@ -369,7 +379,7 @@ class Secrets(IntakeCase):
 
     def test_a_reason_that_quotes_it_is_scrubbed(self) -> None:
         fault = CommandError(f"value {self.PASSWORD!r} is too long", hint=f"not {self.PASSWORD}")
-        self.patch(self.node.commands, "submit", lambda _request: fail(fault))
+        self.patch(self.node.commands, "submit", lambda _request, _source: fail(fault))
         change = {"key": "AuthorizationKey", "value": self.PASSWORD}
         self.node.handle(message({**RESET, "commandType": "ChangeConfiguration", "payload": change}))
         self.assertEqual((self.letter()["reason"], self.letter()["hint"]), ("value '***' is too long", "not ***"))
@@ -408,8 +418,10 @@ class Redelivery(IntakeCase):
         socket = self.node.connect()
         submit, broken = self.node.commands.submit, True
 
-        def sometimes(request: Any) -> Any:
-            return fail(StoreError("gone")) if broken and request["chargePointId"] == "CP-2" else submit(request)
+        def sometimes(request: Any, source: str = "") -> Any:
+            return (
+                fail(StoreError("gone")) if broken and request["chargePointId"] == "CP-2" else submit(request, source)
+            )
 
         self.patch(self.node.commands, "submit", sometimes)
         batch = (
@@ -432,12 +444,12 @@ class Redelivery(IntakeCase):
         self.node.handle(message(RESET))
         self.node.embedded.reopen()
         self.node.start()
-        self.node.embedded.wait(self.node.commands.sweep())
+        self.node.embedded.wait(self.node.sweep.run())
         socket = self.node.connect()
         self.node.handle(message(RESET))
         self.assertEqual(socket.sent, [])
         ends = [kind for kind in self.node.kinds() if kind in TERMINAL]
-        self.assertEqual((ends, self.node.kinds()[-1]), (["CommandFailed"], "CommandDuplicate"))
+        self.assertEqual((ends, self.node.kinds()[-1]), (["CommandFailed"], "CommandFailed"))
 
     def test_a_known_command_is_no_dead_letter_although_its_station_is_gone(self) -> None:
         """By its stationId only a connected charger is found."""
@@ -474,7 +486,7 @@ class FakeCommands:
         self.submitted: list[str] = []
         self.open: dict[str, Deferred[Any]] = {}
 
-    def submit(self, request: Any) -> "Deferred[Any]":
+    def submit(self, request: Any, source: str) -> "Deferred[Any]":
         self.submitted.append(request["commandId"])
         self.open[request["commandId"]] = Deferred()
         return self.open[request["commandId"]]
@@ -549,6 +561,7 @@ class OnABus(IntakeCase):
 
     def setUp(self) -> None:
         super().setUp()
+        self.patch(relay, "DAWDLE_SECONDS", 0.0)
         self.broker = MemoryBroker()
         self.join()
 
@@ -611,7 +624,7 @@ class OnABus(IntakeCase):
         self.bus.abandon()
         embedded.reopen()
         self.node.start()
-        embedded.wait(self.node.commands.sweep())
+        embedded.wait(self.node.sweep.run())
         self.broker.committed[self.GROUP, TOPIC] = 0
         socket = self.node.connect()
         self.join()

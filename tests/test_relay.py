@@ -15,6 +15,7 @@ from ocppgw.errors import BusError
 from ocppgw.ocpp.effects import Record
 from ocppgw.ocpp.timestamps import rfc3339
 from ocppgw.ports import Outgoing
+from ocppgw.routing import relay
 from ocppgw.routing.relay import LONGEST_PAUSE, MAX_BYTES, MAX_RECORDS, SAVE_SECONDS, STOP_SECONDS, Relay
 from tests.build_embedded import DISK_FULL, Embedded, Witness, build_embedded
 
@@ -76,6 +77,7 @@ def refusal(index: int) -> BusError:
 
 class RelayCase(SynchronousTestCase):
     def setUp(self) -> None:
+        self.patch(relay, "DAWDLE_SECONDS", 0.0)  # see Dawdling
         self.bus = FakeBus()
         self.embedded = self.open()
         self.relay = self.start()

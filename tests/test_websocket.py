@@ -577,7 +577,8 @@ class ClosingTests(SynchronousTestCase):
     def test_draining_closes_every_open_connection(self) -> None:
         edge = build_edge(self)
         peers = [edge.connect().upgrade(f"/ocpp/CP-{number}") for number in range(3)]
-        edge.factory.close_all(1001, "shutting down")
+        for protocol in edge.factory.all_open():
+            protocol.close(1001, "shutting down")
         self.assertEqual([peer.close_code() for peer in peers], [1001] * 3)
         for peer in peers:
             peer.gone()

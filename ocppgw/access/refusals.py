@@ -294,6 +294,13 @@ class Reason(Enum):
         "Raise the station's security profile, or lower admission.min_security_profile.",
     )
 
+    OWNED_ELSEWHERE = (
+        "OwnedElsewhere",
+        409,
+        "Connected elsewhere",
+        "Another node serves this id and its connection is alive: two stations share the id, or one has two links.",
+    )
+
     # --- too much
 
     DUPLICATE_FLAPPING = (

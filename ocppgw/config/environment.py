@@ -1,9 +1,9 @@
 """Environment variables: which setting each name overrides, and what becomes of the names without a setting.
 
 The outside contract (section 4) promises that an existing `.env` can stay. So each name it lists is known here: it is a
-setting (`Field(json_schema_extra=env(...))` in the tree), or it belongs to a feature this version does not have. Of
-those, a variable that merely tunes is warned about, and one that asks for protection or durability which would then
-be missing is an error: the gateway must not run looking safer than it is.
+setting (`Field(json_schema_extra=env(...))` in the tree), or it belongs to a feature this version does not have: those
+merely tune, and are warned about. One that asks for protection or durability which would then be missing would have to
+be an error: the gateway must not run looking safer than it is.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,13 +20,6 @@ from ocppgw.config.settings import Settings
 _WORDS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 _OWN_PREFIXES = ("OCPP_", "OCPPGW_")
 _OF_THE_CLI = frozenset({"OCPPGW_URL", "OCPPGW_TOKEN", "OCPPGW_SIMULATOR_PASSWORD"})
-
-# Switches that ask for what this version can't give: set to true, they stop the start.
-_REFUSED_WHEN_TRUE = {
-    "REDIS_ENABLED": "this version has no Redis; state is kept in the state directory of this node",
-    "REQUIRE_REDIS": "this version has no Redis; state is kept in the state directory of this node",
-}
-_REFUSED_HINT = "set it to false or remove it"
 
 # Names that are right as long as they have this value, and what to say otherwise.
 _EXPECTED: dict[str, tuple[bool, str, str]] = {
@@ -48,20 +41,9 @@ _ADDITIONAL_ACTIONS = "OCPP_SCHEMA_ALLOW_ADDITIONAL_ACTIONS"
 _WITHOUT_EFFECT = (
     "KAFKA_RETRY_*",
     "KAFKA_CIRCUIT_*",
-    "REDIS_URL",
-    "REDIS_PREFIX",
-    "REDIS_CONNECT_TIMEOUT_MS",
     "REDIS_RETRY_*",
     "REDIS_MAX_RETRIES_PER_REQUEST",
     "REDIS_CIRCUIT_*",
-    "NODE_ADVERTISE_URL",
-    "NODE_TTL_SECONDS",
-    "NODE_HEARTBEAT_SECONDS",
-    "SESSION_TTL_SECONDS",
-    "SESSION_STALE_SECONDS",
-    "OCPP_IDENTITY_PREFIX",
-    "OCPP_REVOKED_PREFIX",
-    "OCPP_RESPONSE_CACHE_REDIS",
     "OCPP_RATE_LIMIT_WINDOW_SECONDS",
     "OCPP_RATE_LIMIT_PER_CP",
     "OCPP_RATE_LIMIT_GLOBAL",
@@ -140,17 +122,8 @@ def judge(given: Mapping[str, Given]) -> tuple[list[Problem], list[Problem]]:
             if variable.value.strip().lower() not in _WORDS:
                 errors.append(variable.problem("is neither true nor false", "write true or false"))
             continue
-        if variable.name in _REFUSED_WHEN_TRUE:
-            errors.extend(_refused(variable))
-        else:
-            warnings.extend(_noticed(variable))
+        warnings.extend(_noticed(variable))
     return errors, warnings
-
-
-def _refused(variable: Given) -> Iterator[Problem]:
-    # Anything but a plain "no" counts as a "yes": guessing wrong here would drop a protection.
-    if _WORDS.get(variable.value.strip().lower(), True):
-        yield variable.problem(f"can't be had: {_REFUSED_WHEN_TRUE[variable.name]}", _REFUSED_HINT)
 
 
 def _noticed(variable: Given) -> Iterator[Problem]:
@@ -170,7 +143,6 @@ def _noticed(variable: Given) -> Iterator[Problem]:
 
 _KNOWN = [
     *OVERRIDES,
-    *_REFUSED_WHEN_TRUE,
     *_EXPECTED,
     _TRUST_PROXY,
     _ADDITIONAL_ACTIONS,

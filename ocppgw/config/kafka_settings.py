@@ -4,8 +4,17 @@ from typing import Literal
 
 from pydantic import Field, SecretStr
 
-from ocppgw.config.kinds import Brokers, TopicName
+from ocppgw.config.kinds import Brokers, Names, TopicName
 from ocppgw.config.section import Section, env
+
+# Money and security: what a station must never believe recorded when it is not.
+ACKNOWLEDGED = (
+    "StartTransaction",
+    "StopTransaction",
+    "TransactionEvent",
+    "SecurityEventNotification",
+    "SignCertificate",
+)
 
 
 class KafkaSettings(Section):
@@ -56,6 +65,19 @@ class KafkaSettings(Section):
     ship_timeout_seconds: float = Field(
         default=30.0, ge=1, le=3600, description="Time a batch of events may take before it is sent again, seconds."
     )
+    acknowledged_actions: Names = Field(
+        default=ACKNOWLEDGED,
+        strict=False,
+        description="Messages whose answer waits until Kafka has the event; those of all other actions wait for the "
+        'journal on this node. ["*"] for all.',
+    )
+    acknowledgement_timeout_ms: int = Field(
+        default=1000,
+        ge=10,
+        le=20_000,
+        description="How long such an answer waits for Kafka before the journal is enough, milliseconds; it does not "
+        "wait at all while Kafka is away.",
+    )
     tls: bool = Field(default=False, description="Speak TLS to the brokers; their names are verified.")
     tls_ca_path: str = Field(
         default="",
@@ -83,6 +105,10 @@ class KafkaSettings(Section):
     topic_session_events: TopicName = Field(default="ocpp.session.events", description="Topic of session events.")
     topic_command_events: TopicName = Field(default="ocpp.command.events", description="Topic of command events.")
     topic_audit_events: TopicName = Field(default="cpms.audit.events", description="Topic of audit events.")
+    topic_session_control: TopicName = Field(
+        default="ocpp.session.control",
+        description="Topic on which nodes talk to each other; .node.{node.id} is added for each. Used with Redis only.",
+    )
     topic_dead_letters: TopicName = Field(
         default="cpms.command.dead_letters", description="Topic of commands that can't be used, with the reason."
     )

@@ -94,14 +94,24 @@ def _server_names(names: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[st
     return names
 
 
-def _broker(text: str) -> str:
+def _host_and_port(text: str, example: str) -> str:
     host, _, port = text.strip().rpartition(":")
     if not host or not (port.isascii() and port.isdecimal() and 0 < int(port) <= 65535):
-        raise ValueError("must be host:port, such as kafka-1.example:9092")
+        raise ValueError(f"must be host:port, such as {example}")
     return text.strip()
 
 
+def _broker(text: str) -> str:
+    return _host_and_port(text, "kafka-1.example:9092")
+
+
+def _sentinel(text: str) -> str:
+    return _host_and_port(text, "sentinel-1.example:26379")
+
+
 Brokers = tuple[Annotated[str, AfterValidator(_broker)], ...]
+Sentinels = Annotated[tuple[Annotated[str, AfterValidator(_sentinel)], ...], AfterValidator(_distinct)]
+KeyPrefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{0,200}$")]
 TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]  # Kafka allows 249: a node's id is added to one
 ListenerKind = Literal["plain", "tls", "mtls", "mtls-optional"]
 Listeners = Annotated[Mapping[str, ListenerKind], AfterValidator(_listeners)]

@@ -5,7 +5,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ocppgw.config.kinds import unique_node_id
+from ocppgw.config.problems import did_you_mean
+from ocppgw.config.redis_settings import REDIS_URL_FORM, RESERVED_KEYS, url_fault, uses_tls
 from ocppgw.config.settings import Settings
+from ocppgw.ocpp.versions import VERSIONS
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,15 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "kafka.required", "is set, but kafka.enabled is not", "set KAFKA_ENABLED = true", ("kafka.enabled",)
         )
+    known = {action for version in VERSIONS for action in version.actions} | {"*"}
+    for action in kafka.acknowledged_actions:
+        if action not in known:
+            yield Finding(
+                "kafka.acknowledged_actions",
+                f"{action!r} is no action of OCPP 1.6, 2.0.1 or 2.1",
+                did_you_mean(action, sorted(known), "names are written as in OCPP, without Request"),
+                ("kafka.enabled",),
+            )
     if kafka.sasl_mechanism != "none" and not (kafka.sasl_username and kafka.sasl_password.get_secret_value()):
         yield Finding(
             "kafka.sasl_mechanism",
@@ -177,6 +189,99 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
             "set kafka.tls = true",
             ("kafka.tls",),
             error=False,
+        )
+
+
+def _redis(settings: Settings) -> Iterator[Finding]:
+    redis = settings.redis
+    if redis.required and not redis.enabled:
+        yield Finding(
+            "redis.required", "is set, but redis.enabled is not", "set REDIS_ENABLED = true", ("redis.enabled",)
+        )
+    if not redis.enabled:
+        return
+    if not settings.kafka.enabled:
+        yield Finding(
+            "redis.enabled",
+            "needs Kafka: nodes that share a fleet in Redis talk to each other over it",
+            "set KAFKA_ENABLED = true and KAFKA_BROKERS, or REDIS_ENABLED = false for a single node",
+            ("kafka.enabled",),
+        )
+    url = redis.url.get_secret_value()
+    fault = url_fault(url) if url else "is required by redis.enabled"
+    if fault:
+        yield Finding("redis.url", fault, f"set REDIS_URL to {REDIS_URL_FORM}", ("redis.enabled",))
+
+
+def _redis_tls(settings: Settings) -> Iterator[Finding]:
+    redis = settings.redis
+    if redis.tls_key_path and not redis.tls_cert_path:
+        yield Finding(
+            "redis.tls_key_path", "needs redis.tls_cert_path", "name the certificate", ("redis.tls_cert_path",)
+        )
+    if redis.enabled and (redis.tls_ca_path or redis.tls_cert_path) and not uses_tls(redis.url.get_secret_value()):
+        yield Finding(
+            "redis.url",
+            "speaks no TLS, though redis.tls_ca_path or redis.tls_cert_path is set",
+            "write rediss://",
+            ("redis.tls_ca_path", "redis.tls_cert_path"),
+            error=False,
+        )
+
+
+def _redis_keys(settings: Settings) -> Iterator[Finding]:
+    redis = settings.redis
+    one, other = f"{redis.identity_prefix}:", f"{redis.revoked_prefix}:"
+    if one.startswith(other) or other.startswith(one):
+        yield Finding(
+            "redis.revoked_prefix",
+            "can't be told apart from redis.identity_prefix",
+            "let neither begin with the other",
+            ("redis.identity_prefix",),
+        )
+    for name, prefix in (("identity_prefix", one), ("revoked_prefix", other)):
+        if prefix.partition(":")[0] in RESERVED_KEYS:
+            yield Finding(f"redis.{name}", "is the name of other keys of the gateway", "choose another")
+
+
+def _redis_sentinels(settings: Settings) -> Iterator[Finding]:
+    redis = settings.redis
+    if redis.sentinels and not redis.sentinel_master:
+        yield Finding(
+            "redis.sentinel_master",
+            "is required by redis.sentinels",
+            "name the master as the sentinels do",
+            ("redis.sentinels",),
+        )
+    for name, is_set in (
+        ("sentinel_master", redis.sentinel_master),
+        ("sentinel_username", redis.sentinel_username),
+        ("sentinel_password", redis.sentinel_password.get_secret_value()),
+    ):
+        if is_set and not redis.sentinels:
+            yield Finding(
+                f"redis.{name}", "has no effect without redis.sentinels", "list the sentinels", ("redis.sentinels",)
+            )
+
+    if redis.sentinel_tls and not uses_tls(redis.url.get_secret_value()):
+        yield Finding("redis.sentinel_tls", "needs a redis.url with rediss://", "write rediss://", ("redis.url",))
+
+
+def _lives(settings: Settings) -> Iterator[Finding]:
+    node, redis = settings.node, settings.redis
+    if redis.session_stale_seconds >= redis.session_ttl_seconds:
+        yield Finding(
+            "redis.session_stale_seconds",
+            f"is not below redis.session_ttl_seconds = {redis.session_ttl_seconds}: no entry would ever be stale",
+            "set SESSION_STALE_SECONDS below SESSION_TTL_SECONDS, to half of it for example",
+            ("redis.session_ttl_seconds",),
+        )
+    if node.heartbeat_seconds * 2 >= node.ttl_seconds:
+        yield Finding(
+            "node.heartbeat_seconds",
+            f"is not below half of node.ttl_seconds = {node.ttl_seconds}: one late refresh would end this node",
+            "set NODE_HEARTBEAT_SECONDS below half of NODE_TTL_SECONDS, to a quarter of it for example",
+            ("node.ttl_seconds",),
         )
 
 
@@ -206,6 +311,11 @@ _RULES: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _client_certificates,
     _believing_nobody,
     _kafka,
+    _redis,
+    _redis_tls,
+    _redis_keys,
+    _redis_sentinels,
+    _lives,
     _local_ca,
     _scrypt,
 )

@@ -24,6 +24,7 @@ from ocppgw.config.kinds import (
     Versions,
     unique_node_id,
 )
+from ocppgw.config.redis_settings import RedisSettings
 from ocppgw.config.section import Section, env
 
 
@@ -44,6 +45,28 @@ class NodeSettings(Section):
         max_length=200,
         description="Name of the service in logs and health reports.",
         json_schema_extra=env("SERVICE_NAME"),
+    )
+    advertise_url: str = Field(
+        default="",
+        max_length=2000,
+        pattern=r"^([A-Za-z][A-Za-z0-9+.-]*://\S+)?$",
+        description="URL under which others reach this node; the other nodes and the backend read it in Redis. "
+        "Empty: none.",
+        json_schema_extra=env("NODE_ADVERTISE_URL"),
+    )
+    ttl_seconds: int = Field(
+        default=120,
+        ge=3,
+        le=86_400,
+        description="How long this node's entry in Redis outlives its last refresh, seconds.",
+        json_schema_extra=env("NODE_TTL_SECONDS"),
+    )
+    heartbeat_seconds: int = Field(
+        default=30,
+        ge=1,
+        le=43_200,
+        description="Time between refreshes of this node's entry in Redis, seconds.",
+        json_schema_extra=env("NODE_HEARTBEAT_SECONDS"),
     )
 
     @field_validator("id")
@@ -94,6 +117,21 @@ class WebSocketSettings(Section):
     )
     ping_misses: int = Field(
         default=2, ge=1, le=100, description="Unanswered pings in a row after which a station's connection is dropped."
+    )
+    drain_per_second: float = Field(
+        default=500.0,
+        ge=1,
+        le=100_000,
+        description="Stations closed a second when the gateway stops, so that they don't all come to another node at "
+        "once; more, when drain_seconds would not do.",
+    )
+    drain_seconds: float = Field(
+        default=15.0, ge=0.1, le=3600, description="Time within which all of them are closed, seconds."
+    )
+    reuse_port: bool = Field(
+        default=False,
+        description="Share the ports for stations with other processes of this host (SO_REUSEPORT): each is a node "
+        "of its own, with its own node.id, state_dir and operations.port.",
     )
     more_ports: Listeners = Field(
         default={},
@@ -278,5 +316,6 @@ class Settings(Section):
     commands: CommandsSettings = Field(default_factory=CommandsSettings)
     admission: AdmissionSettings = Field(default_factory=AdmissionSettings)
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
+    redis: RedisSettings = Field(default_factory=RedisSettings)
     signing: SigningSettings = Field(default_factory=SigningSettings)
     logs: LogsSettings = Field(default_factory=LogsSettings)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from autobahn.twisted.websocket import WebSocketServerFactory
 from autobahn.util import encode_truncate
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.tcp import Server
 from twisted.logger import Logger
 
@@ -46,6 +47,7 @@ class ChargerProtocol(OpeningProtocol):
     _fast = False
     _polled = -1  # file descriptor while FastPoll reads for this connection
     _send_now: Callable[[bytes], int] | None = None
+    _probes: "tuple[Deferred[bool], ...]" = ()
 
     def dataReceived(self, data: bytes) -> None:
         self.seen = self.factory.turn
@@ -129,6 +131,34 @@ class ChargerProtocol(OpeningProtocol):
         else:
             write_now(self.transport, self._send_now, text_frame(text))
 
+    def probe(self, seconds: float) -> "Deferred[bool]":
+        """(routing.links.Socket) One ping; anything that comes counts as an answer, as for `liveness`."""
+        probed: Deferred[bool] = Deferred()
+        if self.state != self.STATE_OPEN:
+            return succeed(False)
+        before = self.received_count()
+        self._probes = (*self._probes, probed)
+
+        def over() -> None:
+            if probed in self._probes:
+                self._probes = tuple(other for other in self._probes if other is not probed)
+                probed.callback(self.received_count() != before)
+
+        self.factory.reactor.callLater(seconds, over)
+        self.sendPing()
+        return probed
+
+    def received_count(self) -> int:
+        return 0 if self.link is None else self.link.messages
+
+    def onPong(self, payload: bytes) -> None:
+        self._settle_probes(is_alive=True)
+
+    def _settle_probes(self, *, is_alive: bool) -> None:
+        probes, self._probes = self._probes, ()
+        for probed in probes:
+            probed.callback(is_alive)
+
     def close(self, code: int, reason: str) -> None:
         """(routing.links.Socket) Send a close frame; the peer has `close_timeout` seconds to answer."""
         if self.state == self.STATE_OPEN:
@@ -160,6 +190,7 @@ class ChargerProtocol(OpeningProtocol):
 
     def connectionLost(self, reason: Any = None) -> None:
         self._leave_poll()
+        self._settle_probes(is_alive=False)
         self.factory.lost(self)
         super().connectionLost(reason)
 
@@ -251,9 +282,8 @@ class ChargerFactory(WebSocketServerFactory):  # type: ignore[misc]
         for protocol in [protocol for protocol in self._open if turn - protocol.seen >= SWEEPS_PER_INTERVAL]:
             protocol.liveness(turn - protocol.seen)
 
-    def close_all(self, code: int, reason: str) -> None:
-        for protocol in list(self._open):
-            protocol.close(code, reason)
+    def all_open(self) -> list[ChargerProtocol]:
+        return list(self._open)
 
     @property
     def open_count(self) -> int:

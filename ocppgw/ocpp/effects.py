@@ -55,11 +55,13 @@ class Send(msgspec.Struct, frozen=True, gc=False):
 
 
 class Publish(msgspec.Struct, frozen=True, gc=False):
-    """Make `record` and `changes` durable, then call `session.durable(token)`; on failure `session.refused(token)`."""
+    """Make `record` and `changes` durable, then call `session.durable(token)`; on failure `session.refused(token)`.
+    `acknowledged`: wait for the bus's acknowledgement, too, as long as it comes in time."""
 
     record: Record
     token: int
     changes: tuple[Change, ...] = ()
+    acknowledged: bool = False
 
 
 class Ask(msgspec.Struct, frozen=True, gc=False):

@@ -4,8 +4,9 @@
      "ocppVersion", "connectorId"?, "payload": {"action", "payload", "messageId", …, "nodeId", "epoch", "sequence"}}
 
 An eventId is deterministic, so that a consumer can drop duplicates: for transaction messages it follows from the
-charger and the message's content (the same record sent again after any crash has the same id); for all others from
-charger, epoch and sequence. Ids have the shape of a UUID version 8 (RFC 9562 section 5.8).
+charger and the message's content (the same record sent again after any crash has the same id); for other messages from
+the charger, the content and a message id that is used once (`Session` decides); for all else from charger, epoch and
+sequence. Ids have the shape of a UUID version 8 (RFC 9562 section 5.8).
 """
 
 from collections.abc import Mapping
@@ -100,6 +101,13 @@ class EventWriter:
         digest = self._content.copy()
         digest.update(action.encode())
         digest.update(payload)  # starts with "{", so action and payload can't run into each other
+        return _uuid8(digest.hexdigest())
+
+    def call_id(self, action: str, payload: bytes, message_id: bytes) -> str:
+        """An eventId that follows from the charger, the message's id and its content."""
+        digest = self._content.copy()
+        digest.update(b"%b %b " % (message_id, action.encode()))  # JSON strings end with a quote: no running together
+        digest.update(payload)
         return _uuid8(digest.hexdigest())
 
     def own(self, event_type: str, now: float, members: Mapping[str, Any]) -> Record:

@@ -10,7 +10,7 @@ from typing import Any
 from ocppgw.ocpp import answers
 from ocppgw.ocpp.frames import Call, call_result, dumps
 from ocppgw.ocpp.rules import SessionRules, StationFacts
-from ocppgw.ocpp.state import Answered, StationState, Transaction
+from ocppgw.ocpp.state import Answered, StationState, Transaction, content_digest
 from ocppgw.ocpp.transactions import TRANSACTION_RULES
 from ocppgw.ocpp.versions import OcppVersion
 
@@ -21,7 +21,7 @@ def recover(state: StationState, event: Mapping[str, Any], at: float) -> None:
     action, payload, message_id = body.get("action"), body.get("payload"), body.get("messageId")
     if not isinstance(message_id, str) or not isinstance(payload, dict) or "error" in body:
         return
-    digest = hash((action, dumps(payload)))
+    digest = content_digest(action, dumps(payload))
     state.remember_answer(message_id, Answered(digest, b"", at))
     if action == "TransactionEvent":
         name = payload["transactionInfo"]["transactionId"]

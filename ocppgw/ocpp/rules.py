@@ -15,7 +15,8 @@ SigningJudge = Callable[[str, Mapping[str, Any]], str]
 class SessionRules(msgspec.Struct, frozen=True):
     """What every session of this gateway follows; times in seconds.
 
-    `signing_judge`: None where no local CA signs; SignCertificate is then answered as `answers` say.
+    `signing_judge`: None where no local CA signs; SignCertificate is then answered as `answers` say. `acknowledged`:
+    actions whose answer waits for the bus's acknowledgement.
     """
 
     answers: AnswerRules = AnswerRules()
@@ -30,6 +31,7 @@ class SessionRules(msgspec.Struct, frozen=True):
     bad_frames: int = 20
     bad_frames_seconds: float = 60.0
     signing_judge: SigningJudge | None = None
+    acknowledged: frozenset[str] = frozenset()
 
 
 class StationFacts(msgspec.Struct, frozen=True):

@@ -36,12 +36,13 @@ from ocppgw.ocpp.inbound import Serving, enqueue
 from ocppgw.ocpp.recovery import answer_again
 from ocppgw.ocpp.rules import SessionRules, SigningJudge, StationFacts
 from ocppgw.ocpp.schemas import schema_set
-from ocppgw.ocpp.state import Answered, StationState, TransactionFound
+from ocppgw.ocpp.state import Answered, StationState, TransactionFound, content_digest
 from ocppgw.ocpp.transactions import TRANSACTION_RULES, Decision, Repeat, Unresolved
 from ocppgw.ocpp.versions import ActionSpec, Direction, OcppVersion
 
 __all__ = ["Session", "SessionRules", "StationFacts"]
 
+UNIQUE_ID_LENGTH = 16  # a message id as long as this is taken for one that the station uses once: UUIDs have 36
 FAILED_INTERNALLY = "the gateway could not store the message; please send it again"
 
 
@@ -231,7 +232,7 @@ class Session:
             payload = frames.dumps(call.payload)
         except ValueError as error:
             return self._error(call, codes.formation, str(error))
-        digest = hash((action, payload))
+        digest = content_digest(action, payload)
         replay = self.state.recent.get(call.message_id)
         if replay is not None and replay.digest == digest and now - replay.at <= self._rules.replay_seconds:
             text = self._answer_again(replay, call, now)
@@ -275,6 +276,8 @@ class Session:
     ) -> Publish:
         call = serving.call
         message_id = frames.dumps(call.message_id)
+        if event_id is None and len(call.message_id) >= UNIQUE_ID_LENGTH:
+            event_id = self._events.call_id(call.action, serving.payload, message_id)
         serving.text = frames.call_result(message_id, answer)
         record = self._events.call(
             serving.spec.topic,
@@ -287,7 +290,7 @@ class Session:
             extra=extra,
             event_id=event_id,
         )
-        return Publish(record, serving.token, changes)
+        return Publish(record, serving.token, changes, call.action in self._rules.acknowledged)
 
     def _answer_again(self, replay: Answered, call: frames.Call, now: float) -> bytes:
         """The answer a CALL was given before; b"" when it has to be served anew."""

@@ -4,6 +4,8 @@ The boot state belongs to the charger id, not to the socket (OCPP 1.6J section 5
 its transactions and the answers it may ask for again.
 """
 
+from zlib import crc32
+
 import msgspec
 
 RECENT_CALLS = 8  # answers kept per station for repeated CALLs
@@ -37,8 +39,13 @@ class TransactionFound(msgspec.Struct, frozen=True):
     fresh_id: int = 0
 
 
+def content_digest(action: str, payload: bytes) -> int:
+    """The same in every process, and cheap; it tells a repeated CALL from another one under the same message id."""
+    return crc32(payload, crc32(action.encode()))
+
+
 class Answered(msgspec.Struct, frozen=True, gc=False):
-    """An answered CALL, for replay: `digest` covers action and payload; `text` is the frame that was sent."""
+    """An answered CALL, for replay: `digest` is its `content_digest`; `text` is the frame that was sent."""
 
     digest: int
     text: bytes

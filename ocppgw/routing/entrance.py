@@ -7,7 +7,7 @@ first, and each answer to a stranger takes the same work whatever the reason.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -36,6 +36,7 @@ from ocppgw.errors import OcppgwError
 from ocppgw.metrics import Metrics
 from ocppgw.ocpp.session import StationFacts
 from ocppgw.ocpp.state import StationState
+from ocppgw.ocpp.versions import OcppVersion
 from ocppgw.ports import Claim, Known, Store
 from ocppgw.routing.handshake_log import HandshakeLog
 from ocppgw.routing.links import Clock, Links
@@ -72,6 +73,12 @@ class Welcome(msgspec.Struct, frozen=True):
     proof: Proof = Proof("none")
 
 
+class Owner(Protocol):
+    """Who says which node may serve a station (`ocppgw.routing.ownership`)."""
+
+    def claim(self, station: StationFacts, version: OcppVersion) -> "Deferred[Claim] | Deferred[Claim | Refused]": ...
+
+
 class Renewals(msgspec.Struct, frozen=True):
     """Told when a station used its next secret (id, its kind, the digest), or a certificate that was pending (id,
     fingerprint)."""
@@ -101,6 +108,7 @@ class Entrance:
         self,
         rules: EntranceRules,
         store: Store,
+        owner: Owner,
         links: Links,
         prover: Prover,
         handshakes: HandshakeLog,
@@ -111,6 +119,7 @@ class Entrance:
     ) -> None:
         self._rules = rules
         self._store = store
+        self._owner = owner
         self._links = links
         self._prover = prover
         self._handshakes = handshakes
@@ -213,17 +222,19 @@ class Entrance:
         now, name = self.now(), identity.charge_point_id
         if self._links.get(name) is not None and not self._damper.allow(name, now):
             return Refused(Reason.DUPLICATE_FLAPPING, retry_after=int(self._damper.wait(name, now)) + 1)
-        return self._store.claim(name).addCallback(self._claimed, verdict, identity, case, admitted)
+        station, proof = _facts(verdict, identity, case)
+        claimed = self._owner.claim(station, admitted.version)
 
-    def _claimed(
-        self, claim: Claim, verdict: Authenticated, identity: Identity, case: _Case, admitted: Admitted
-    ) -> "Deferred[Welcome]":
-        def welcome(state: StationState) -> Welcome:
+        def load(claim: Claim | Refused) -> Any:
+            if isinstance(claim, Refused):
+                return claim
+            return self._store.load_station(name).addCallback(welcome, claim)
+
+        def welcome(state: StationState, claim: Claim) -> Welcome:
             self._remember(verdict, identity, case)
-            station, proof = _facts(verdict, identity, case)
             return Welcome(admitted, station, claim, state, case.facts.peer_ip, proof)
 
-        return self._store.load_station(identity.charge_point_id).addCallback(welcome)
+        return claimed.addCallback(load)
 
     def _remember(self, verdict: Authenticated, identity: Identity, case: _Case) -> None:
         """What this connection changes for the next ones: nobody waits for it."""

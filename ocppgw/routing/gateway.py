@@ -9,7 +9,17 @@ from twisted.internet.defer import Deferred
 from ocppgw import __version__
 from ocppgw.access.refusals import Reason
 from ocppgw.ocpp.timestamps import rfc3339
-from ocppgw.ports import AttemptQuery, BusState, CommandRecord, Journal, StationRow, Store, StoredEvent
+from ocppgw.ports import (
+    AttemptQuery,
+    BusState,
+    CommandRecord,
+    Journal,
+    SessionRow,
+    StationRow,
+    Store,
+    StoredEvent,
+    StoreState,
+)
 from ocppgw.routing.attempt_log import AttemptLog
 from ocppgw.routing.commands import Commands
 from ocppgw.routing.links import Clock, Link, Links
@@ -33,8 +43,11 @@ class Gateway:
         clock: Clock,
         service_name: str = "ocppgw",
         bus: Callable[[], BusState] | None = None,
+        shared: Callable[[], StoreState] | None = None,
+        sessions: Callable[[], "Deferred[Mapping[str, SessionRow]]"] | None = None,
     ) -> None:
-        """`bus` tells the state of Kafka; None: there is none."""
+        """`bus` tells the state of Kafka, `shared` that of Redis, `sessions` who is connected to which node; None:
+        there is none."""
         self._node_id = node_id
         self._service_name = service_name
         self._topics = topics
@@ -46,12 +59,14 @@ class Gateway:
         self._attempts = attempts
         self._clock = clock
         self._bus = bus
+        self._shared = shared
+        self._sessions = sessions
         self._started_at = clock.seconds()
         self.starting = True
         self.draining = False
 
     def stations(self) -> "Deferred[list[dict[str, Any]]]":
-        return self._store.known_stations().addCallback(self._listed)
+        return Deferred.fromCoroutine(self._all_stations())
 
     def station(self, charge_point_id: str) -> "Deferred[dict[str, Any] | None]":
         def one(row: StationRow | None) -> dict[str, Any] | None:
@@ -86,10 +101,16 @@ class Gateway:
         bus = None if self._bus is None else self._bus()
         own = "draining" if self.draining else "starting" if self.starting else ""
         reason = own or self._outbox.fault or status.reason
-        if not reason and bus is not None and bus.required:
-            reason = f"Kafka: {bus.reason}" if bus.reason else ""
+        shared = None if self._shared is None else self._shared()
+        for name, state in (("Kafka", bus), ("Redis", shared)):
+            if not reason and state is not None and state.required and state.reason:
+                reason = f"{name}: {state.reason}"
         details = {"ready": reason == "", "reason": reason, "draining": self.draining, "journal": _shown(status)}
-        return reason == "", details if bus is None else {**details, "kafka": _shown(bus)}
+        if bus is not None:
+            details["kafka"] = _shown(bus)
+        if shared is not None:
+            details["redis"] = _shown(shared)
+        return reason == "", details
 
     def closed_for(self) -> Reason | None:
         """Why no station is let in now, if so."""
@@ -117,6 +138,16 @@ class Gateway:
 
     def _named(self, events: list[StoredEvent]) -> list[StoredEvent]:
         return [msgspec.structs.replace(event, topic=self._topics[event.topic]) for event in events]
+
+    async def _all_stations(self) -> list[dict[str, Any]]:
+        listed = self._listed(await self._store.known_stations())
+        elsewhere = {} if self._sessions is None else await self._sessions()
+        for station in listed:
+            session = elsewhere.get(station["chargePointId"])
+            if session is not None and not station["connected"]:
+                station.update(connected=True, nodeId=session.node_id, connectedAt=session.connected_at)
+                station.update(lastSeenAt=session.last_seen_at, ocppVersion=session.ocpp_version)
+        return listed
 
     def _listed(self, rows: Sequence[StationRow]) -> list[dict[str, Any]]:
         listed = {row.charge_point_id: _from_row(row, self._links.get(row.charge_point_id)) for row in rows}

@@ -55,6 +55,11 @@ class _Read:
         except CommandError as fault:
             self.fault = fault
 
+    @property
+    def source(self) -> str:
+        """The same when it is read again."""
+        return "/".join(map(str, self.position))
+
     def station(self) -> str:
         """Whose order it has to keep."""
         named = self.request.get("chargePointId")
@@ -131,7 +136,7 @@ class CommandIntake:
     async def _submitted(self, read: _Read) -> OcppgwError | None:
         """None when it is stored, else why it never can be. What may pass is raised."""
         try:
-            await maybeDeferred(self._commands.submit, read.request)
+            await maybeDeferred(self._commands.submit, read.request, read.source)
         except CommandError as fault:
             return fault
         except OcppgwError:

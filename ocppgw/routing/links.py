@@ -7,6 +7,7 @@ is unregistered by object, never by id, so that its late clean-up can't touch it
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -30,9 +31,10 @@ from ocppgw.ocpp.effects import (
     WakeAt,
 )
 from ocppgw.ocpp.session import Session, StationFacts
-from ocppgw.ocpp.state import TransactionFound
+from ocppgw.ocpp.state import StationState, TransactionFound
 from ocppgw.ocpp.versions import OcppVersion
 from ocppgw.ports import Store
+from ocppgw.routing.lease import Lease
 from ocppgw.routing.outbox import Outbox
 
 log = Logger(namespace="ocppgw.links")
@@ -47,6 +49,7 @@ class Socket(Protocol):
 
     def send_text(self, text: bytes) -> None: ...
     def close(self, code: int, reason: str) -> None: ...
+    def probe(self, seconds: float) -> "Deferred[bool]": ...
 
 
 class Clock(Protocol):
@@ -72,10 +75,26 @@ class RequestSigner(Protocol):
     def request(self, link: "Link", wanted: SignRequest) -> None: ...
 
 
-class Surroundings:
-    """What all links of a node share."""
+class Owner(Protocol):
+    """Who keeps the claims of links (`ocppgw.routing.ownership.FleetOwnership`)."""
 
-    __slots__ = ("clock", "commands", "links", "metrics", "outbox", "signing", "store")
+    @property
+    def lease(self) -> Lease: ...
+
+    def opened(self, link: "Link") -> bool: ...
+    def closed(self, link: "Link") -> None: ...
+
+
+class Mirror(Protocol):
+    """Who writes stations' states to where all nodes find them."""
+
+    def touch(self, link: "Link") -> None: ...
+
+
+class Surroundings:
+    """What all links of a node share. `owner` and `mirror` are None for a node that is alone."""
+
+    __slots__ = ("clock", "commands", "lease", "links", "metrics", "mirror", "outbox", "owner", "signing", "store")
 
     def __init__(self, clock: Clock, store: Store, outbox: Outbox, metrics: Metrics) -> None:
         self.clock = clock
@@ -87,6 +106,13 @@ class Surroundings:
             None  # set once by the composition root: links and commands know each other
         )
         self.signing: RequestSigner | None = None  # the same; None where no local CA signs
+        self.owner: Owner | None = None
+        self.lease: Lease | None = None  # the owner's, asked for every message
+        self.mirror: Mirror | None = None
+
+    def own(self, owner: Owner, mirror: Mirror) -> None:
+        """This node is one of several."""
+        self.owner, self.lease, self.mirror = owner, owner.lease, mirror
 
 
 class Link:
@@ -98,6 +124,7 @@ class Link:
         "_socket",
         "_wake",
         "connected_at",
+        "epoch",
         "last_seen_at",
         "messages",
         "proof",
@@ -115,8 +142,10 @@ class Link:
         subprotocol: str,
         around: Surroundings,
         proof: Proof = UNPROVED,
+        epoch: int = 0,
     ) -> None:
         self._around = around
+        self.epoch = epoch
         self._session = session
         self._socket: Socket | None = socket
         self._wake: IDelayedCall | None = None
@@ -131,6 +160,10 @@ class Link:
     def opened(self) -> None:
         """Register; an older connection of the same charger has to go."""
         around = self._around
+        if around.owner is not None and not around.owner.opened(self):
+            self.close(1012, "the station has connected to another node")
+            self._socket = None  # not served: nothing is recorded of it
+            return
         older = around.links.register(self)
         if older is not None:
             log.info("a newer connection takes over", station=self.station.charge_point_id)
@@ -145,6 +178,10 @@ class Link:
     def received(self, text: bytes) -> None:
         if self._socket is None:
             return  # displaced: this session's state is no longer the station's
+        lease = self._around.lease
+        if lease is not None and lease.is_over():
+            self._hold(lease, self.received, text)
+            return
         self.messages += 1
         now = self.last_seen_at = self._around.clock.seconds()
         self._perform(self._session.receive(text, now))
@@ -161,6 +198,8 @@ class Link:
         if self._wake is not None and self._wake.active():
             self._wake.cancel()
         self._around.links.unregister(self)
+        if self._around.owner is not None:
+            self._around.owner.closed(self)
         self._around.metrics.closed(code)
         log.info("disconnected: {reason}", reason=reason, code=code, station=self.station.charge_point_id)
         self._perform(self._session.lost(self._around.clock.seconds(), code, reason))
@@ -171,6 +210,9 @@ class Link:
         session = self._session
         try:
             effects = session.durable(token, self._around.clock.seconds())
+            mirror = self._around.mirror
+            if mirror is not None:
+                mirror.touch(self)
             if effects:
                 self._around.metrics.answered(session.latency)
                 self._perform(effects)
@@ -193,6 +235,11 @@ class Link:
         if self._socket is not None:
             self._socket.close(code, reason)
 
+    def probe(self, seconds: float) -> "Deferred[bool]":
+        """Whether the peer is alive: it is pinged, and whatever comes from it within `seconds` counts."""
+        socket = self._socket
+        return succeed(False) if socket is None else socket.probe(seconds)
+
     def displaced(self) -> None:
         """A newer connection took this one's place."""
         self.withdraw(1012, "a newer connection of this charger")
@@ -201,6 +248,11 @@ class Link:
         """Close it, and be gone at once even if the peer never answers."""
         self.close(code, reason)
         self.closed(code, reason)
+
+    @property
+    def state(self) -> StationState:
+        """All that outlives this connection."""
+        return self._session.state
 
     @property
     def session(self) -> Session:
@@ -216,13 +268,31 @@ class Link:
         for effect in effects:
             kind = type(effect)
             if kind is Publish:
-                self._around.outbox.publish(effect.record, effect.changes, self, effect.token)  # type: ignore[union-attr]
+                publish: Publish = effect  # type: ignore[assignment]
+                outbox = self._around.outbox
+                if publish.acknowledged:
+                    outbox.publish_acknowledged(publish.record, publish.changes, self, publish.token)
+                else:
+                    outbox.publish(publish.record, publish.changes, self, publish.token)
             elif kind is Send:
-                if self._socket is not None:
-                    self.sent += 1
-                    self._socket.send_text(effect.text)  # type: ignore[union-attr]
+                self._send(effect.text)  # type: ignore[union-attr]
             else:
                 self._perform_rarer(effect)
+
+    def _send(self, text: bytes) -> None:
+        if self._socket is None:
+            return
+        lease = self._around.lease
+        if lease is not None and lease.is_over():
+            self._hold(lease, self._send, text)
+            return
+        self.sent += 1
+        self._socket.send_text(text)
+
+    def _hold(self, lease: Lease, action: Callable[..., None], text: bytes) -> None:
+        if not lease.hold(action, text):
+            self._around.metrics.note("held-too-much")
+            self.close(1013, "the gateway is overloaded")
 
     def _perform_rarer(self, effect: Effect) -> None:
         commands = self._around.commands

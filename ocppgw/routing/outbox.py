@@ -5,9 +5,22 @@ newest is refused at once (CALLERROR, or for transaction messages a close withou
 and /ready says so. Nothing is ever dropped silently.
 """
 
+from typing import Protocol
+
+from twisted.logger import Logger
+
 from ocppgw.metrics import Metrics
 from ocppgw.ocpp.effects import Change, Record
 from ocppgw.ports import Journal, JournalStatus, Waiter
+
+log = Logger(namespace="ocppgw.outbox")
+
+
+class Gate(Protocol):
+    """(`ocppgw.routing.acknowledgements.Acknowledgements`)"""
+
+    def held(self, waiter: Waiter) -> Waiter:
+        """A waiter that tells `waiter` once the bus has acknowledged the record."""
 
 
 class Outbox:
@@ -20,6 +33,7 @@ class Outbox:
         self._max_records = max_records
         self._max_bytes = max_bytes
         self._timeout = timeout
+        self._gate: Gate | None = None
         self.fault = ""  # the operator's sentence while records are refused, else ""
 
     def publish(self, record: Record, changes: tuple[Change, ...], waiter: Waiter, token: int) -> None:
@@ -31,6 +45,15 @@ class Outbox:
             return
         self._journal.append(record, changes, waiter, token)
 
+    def publish_acknowledged(self, record: Record, changes: tuple[Change, ...], waiter: Waiter, token: int) -> None:
+        """The same, and the bus's acknowledgement is waited for, as long as it may be expected in time."""
+        gate = self._gate
+        self.publish(record, changes, waiter if gate is None else gate.held(waiter), token)
+
+    def wait_for(self, gate: Gate) -> None:
+        """There is a bus: `gate` knows what it has acknowledged."""
+        self._gate = gate
+
     def check(self) -> JournalStatus:
         """Called every second: notice a disk that hangs, a journal that is full, and their recovery."""
         status = self._journal.status()
@@ -40,3 +63,15 @@ class Outbox:
         else:
             self.fault = status.reason if status.is_full else ""
         return status
+
+
+class _Nobody:
+    """Waits for a record nobody answers for."""
+
+    def durable(self, token: int) -> None: ...
+
+    def refused(self, token: int, reason: str) -> None:
+        log.warn("event not stored: {reason}", reason=reason)
+
+
+NOBODY = _Nobody()

@@ -34,6 +34,8 @@ MAX_BYTES = 512 * 1024  # of a batch of more than one record
 FIRST_PAUSE = 0.1  # seconds after a failure; doubled with each further one
 LONGEST_PAUSE = 5.0
 SAVE_SECONDS = 1.0  # how far the stored cursor may lag behind
+DAWDLE_SECONDS = 0.02  # from one batch to the next
+HURRY_SECONDS = 0.003  # the same when somebody waits for the bus to have it
 STOP_SECONDS = 5.0  # how long a stop ships what is left
 
 
@@ -55,6 +57,10 @@ class Relay:
         self._end_listening: Callable[[], None] = lambda: None
         self._stopping = self._is_over = False
         self._failures = 0  # since it last succeeded
+        self.acknowledged: Callable[[int], None] = lambda cursor: None  # hears how far the bus has them
+        self.failing: Callable[[], None] = lambda: None  # hears that the bus takes none
+        self._dawdling: IDelayedCall | None = None  # lets the next batch grow
+        self._is_hurried = False
         self._failing_since = 0.0
 
     def start(self) -> None:
@@ -76,6 +82,24 @@ class Relay:
         self._wake()
         self._running.addCallback(lambda _: self._finish(stopped))
         return stopped.addCallback(lambda _: bound.cancel() if bound.active() else None)
+
+    @property
+    def cursor(self) -> int:
+        """All up to here is shipped."""
+        return self._cursor
+
+    @property
+    def is_failing(self) -> bool:
+        return self._failures > 0
+
+    def hurry(self) -> None:
+        """Somebody waits for what is durable by now, or is just becoming it."""
+        if self._is_hurried:
+            return
+        self._is_hurried = True
+        dawdling = self._dawdling
+        if dawdling is not None and dawdling.getTime() - self._clock.seconds() > HURRY_SECONDS:
+            dawdling.reset(HURRY_SECONDS)
 
     def lag(self) -> tuple[int, float]:
         """How many durable events are not shipped yet, and the age of the oldest of them in seconds."""
@@ -115,6 +139,7 @@ class Relay:
         if self._is_over:
             return
         events = self._batch()
+        self._is_hurried = False
         records = await self._acknowledged(events)
         if self._is_over:
             return
@@ -122,10 +147,19 @@ class Relay:
         self._cursor = events[-1].cursor
         for _ in events:
             self._ahead.popleft()
+        self.acknowledged(self._cursor)
         for topic, amount in Counter(record.topic for record in records).items():
             self._metrics.relay_shipped(topic, amount)
         if self._saving is None:
             self._saving = self._clock.callLater(SAVE_SECONDS, self._save)
+        if not (self._stopping or len(self._ahead) >= MAX_RECORDS // 2):
+            await self._dawdle()
+
+    def _dawdle(self) -> "Deferred[None]":
+        """A batch costs as much as some ten records: with a pause they are larger and fewer."""
+        self._resting = resting = Deferred[None]()
+        self._dawdling = self._clock.callLater(HURRY_SECONDS if self._is_hurried else DAWDLE_SECONDS, self._wake)
+        return resting
 
     async def _read_ahead(self) -> None:
         known = self._ahead[-1].cursor if self._ahead else self._cursor
@@ -203,13 +237,14 @@ class Relay:
         return self._resting
 
     def _published(self, _cursor: int) -> None:
-        if self._pause is None:
+        if self._pause is None and self._dawdling is None:
             self._wake()
 
     def _wake(self) -> None:
-        pause, self._pause = self._pause, None
-        if pause is not None and pause.active():
-            pause.cancel()
+        for pause in (self._pause, self._dawdling):
+            if pause is not None and pause.active():
+                pause.cancel()
+        self._pause = self._dawdling = None
         resting, self._resting = self._resting, None
         if resting is not None:
             resting.callback(None)
@@ -219,6 +254,7 @@ class Relay:
     def _failed(self, fault: Exception) -> None:
         self._metrics.relay_failed()
         self._failures += 1
+        self.failing()
         if self._failures > 1:
             return
         self._failing_since = self._clock.seconds()

@@ -16,6 +16,16 @@ OTHER_VERSION = CommandResult(
     error_code="OtherVersion",
     error_description="the station reconnected with another OCPP version before the command was sent",
 )
+SUPERSEDED = CommandResult(
+    Outcome.FAILED,
+    error_code="Superseded",
+    error_description="a newer command with the same coalesceKey took its place before the station connected",
+)
+ELSEWHERE = CommandResult(
+    Outcome.FAILED,
+    error_code="NotConnected",
+    error_description="the station changed its node each time it was asked for",
+)
 RESTARTED = CommandResult(
     Outcome.UNKNOWN,
     error_code="GatewayRestarted",

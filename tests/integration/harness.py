@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from tests import record_watch
 from tests.integration.daemon import BIN, TIME_LIMIT, Daemon
 from tests.integration.station import (
     NOW,
@@ -179,11 +180,13 @@ class Gateway(Daemon):
         return last
 
     def rows(self, since: int = 0, charge_point_id: str | None = None) -> list[JsonObject]:
-        """All events after `since` with their cursor, topic and key: [{cursor, topic, key, event}, …]."""
+        """All events after `since` with their cursor, topic and key: [{cursor, topic, key, event}, …]. Each must be as
+        schemas/asyncapi.json describes it."""
         wanted = "" if charge_point_id is None else f"&chargePointId={charge_point_id}"
         rows: list[JsonObject] = []
         while True:
             page = self.get(f"/v1/events?since={since}&limit=1000{wanted}")
+            record_watch.seen(page["events"])
             rows += page["events"]
             if page["next"] <= since or page["next"] >= page["last"]:
                 return rows
@@ -232,6 +235,8 @@ class Gateway(Daemon):
 
         def look() -> JsonObject | None:
             reply = self.http("GET", f"/v1/commands/{command_id}")
+            if reply.status == 200:
+                record_watch.seen_command(reply.json)
             over = reply.status == 200 and f"Command{reply.json['status']}" in TERMINAL_EVENTS
             return reply.json if over else None
 

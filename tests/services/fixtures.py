@@ -7,6 +7,9 @@ or pauses takes `redis_server` or `kafka_server`: the same two, but whatever it 
 running. Data is never wiped: tests keep apart by their names for keys and topics. Nothing is skipped: where a service
 is not installed, the tests that need it fail and say how to install it.
 
+At the end of the run all that the gateway wrote to `session_kafka` is held against schemas/asyncapi.json; what is not
+as described there is an error of the last test (tests.record_watch).
+
 When a test fails, the report shows the log of each service that it used.
 """
 
@@ -14,8 +17,11 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
+from tests import record_watch
 from tests.services.kafka import KafkaServer
 from tests.services.redis import RedisServer
+
+WATCHED = pytest.StashKey[str]()
 
 
 @pytest.fixture(scope="session")
@@ -25,9 +31,11 @@ def session_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSer
 
 
 @pytest.fixture(scope="session")
-def session_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
+def session_kafka(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[KafkaServer]:
     with KafkaServer(tmp_path_factory.mktemp("kafka")) as server:
         yield server
+        checked = record_watch.read_back(server.ensure_running().brokers)
+        request.config.stash[WATCHED] = checked.told()
 
 
 @pytest.fixture
@@ -50,3 +58,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
             if hasattr(value, "log_tail"):
                 report.sections.append((f"the end of the log of {name}", value.log_tail()))
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if WATCHED in config.stash:
+        terminalreporter.write_line(config.stash[WATCHED])

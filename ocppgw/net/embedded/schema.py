@@ -55,7 +55,12 @@ CREATE INDEX attempts_fingerprint ON attempts (fingerprint) WHERE fingerprint <>
 CREATE INDEX attempts_common_name ON attempts (common_name) WHERE common_name <> '';
 """
 
-_LAYOUTS = (_LAYOUT_1, _LAYOUT_2)  # each brings a file from the layout before it to its own
+_LAYOUT_3 = """
+ALTER TABLE commands ADD COLUMN waiting_for TEXT;  -- the station it waits for, NULL when it does not wait
+CREATE INDEX commands_waiting ON commands (waiting_for) WHERE waiting_for IS NOT NULL;
+"""
+
+_LAYOUTS = (_LAYOUT_1, _LAYOUT_2, _LAYOUT_3)  # each brings a file from the layout before it to its own
 USER_VERSION = len(_LAYOUTS)
 
 

@@ -46,6 +46,8 @@ SECONDS_OF_2020 = 1_577_836_800
 EPOCHS_PER_START = 10**9
 TAIL_RECORDS = 20_000  # newest events read at the start for repeated CALLs
 TAIL_SECONDS = 600.0
+RECENT_SECONDS = 86_400.0
+OPEN_COMMANDS = 1000  # looked at in one sweep
 STATES_IN_MEMORY = 100_000  # stations; beyond it the one that connected longest ago is read from disk again
 
 _encode = msgspec.json.Encoder().encode
@@ -158,6 +160,39 @@ class SqliteStore:
 
         return self._database.write(find)
 
+    def transaction(self, charge_point_id: str, transaction_id: str) -> "Deferred[Transaction | None]":
+        return self._database.read(lambda connection: _by_id(connection, charge_point_id, transaction_id))
+
+    def highest_transaction_id(self) -> int:
+        """Before the database is started: 0 when none was given here."""
+        row = self._database.connection.execute("SELECT value FROM meta WHERE name = 'transaction_ids'").fetchone()
+        return row[0] if row else 0
+
+    def raise_transaction_id(self, number: int) -> "Deferred[None]":
+        """Ids up to `number` were given elsewhere."""
+
+        def raise_(connection: sqlite3.Connection, _records: list[Record]) -> None:
+            connection.execute(
+                "INSERT INTO meta (name, value) VALUES ('transaction_ids', ?) "
+                "ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
+                (number,),
+            )
+
+        return self._database.write(raise_)
+
+    def recent_transactions(self) -> "Deferred[Sequence[tuple[str, Transaction]]]":
+        """Those that are open, and those that ended within RECENT_SECONDS, of all stations."""
+
+        def find(connection: sqlite3.Connection) -> list[tuple[str, Transaction]]:
+            rows = connection.execute(
+                "SELECT charge_point_id, transaction_id, key, started_at, ended_at, records FROM transactions "
+                "WHERE ended_at IS NULL OR ended_at > ?",
+                (self._clock() - RECENT_SECONDS,),
+            )
+            return [(name, _transaction(tuple(row))) for name, *row in rows]
+
+        return self._database.read(find)
+
     def known_stations(self) -> "Deferred[Sequence[StationRow]]":
         return self._database.read(_stations).addCallback(self._with_identities)
 
@@ -195,7 +230,8 @@ class SqliteStore:
 
         def change(connection: sqlite3.Connection, records: list[Record]) -> bool:
             changed = connection.execute(
-                "UPDATE commands SET ended_at = ?, body = ? WHERE command_id = ? AND ended_at IS NULL",
+                "UPDATE commands SET ended_at = ?, body = ?, waiting_for = NULL "
+                "WHERE command_id = ? AND ended_at IS NULL",
                 (ended_at, _encode(record), record.command_id),
             )
             if changed.rowcount:
@@ -204,12 +240,35 @@ class SqliteStore:
 
         return self._database.write(change)
 
+    def take_command(self, record: CommandRecord, held_by: str | None = None) -> "Deferred[bool]":
+        def take(connection: sqlite3.Connection, _records: list[Record]) -> bool:
+            stored = _command(connection, record.command_id)
+            if stored is None or stored.outcome is not None:
+                return False
+            if stored.taken_by not in (None, record.taken_by, held_by):
+                return False
+            waits_for = record.charge_point_id if record.request is not None and record.taken_by is None else None
+            connection.execute(
+                "UPDATE commands SET body = ?, waiting_for = ? WHERE command_id = ?",
+                (_encode(record), waits_for, record.command_id),
+            )
+            return True
+
+        return self._database.write(take)
+
     def open_commands(self) -> "Deferred[Sequence[CommandRecord]]":
+        return self._database.read(_open_commands)
+
+    def waiting_commands(self, charge_point_id: str) -> "Deferred[Sequence[CommandRecord]]":
         def find(connection: sqlite3.Connection) -> list[CommandRecord]:
-            rows = connection.execute("SELECT body FROM commands WHERE ended_at IS NULL")
-            return [_decode_command(body) for (body,) in rows]
+            rows = connection.execute("SELECT body FROM commands WHERE waiting_for = ?", (charge_point_id,))
+            return sorted((_decode_command(body) for (body,) in rows), key=lambda record: record.requested_at)
 
         return self._database.read(find)
+
+    def publish_unpublished(self) -> "Deferred[int]":
+        """An end and its event are one transaction here."""
+        return succeed(0)
 
     def tend(self, transactions_kept: float) -> "Deferred[None]":
         """Called every minute: forget ended commands, transactions that ended `transactions_kept` s ago, and
@@ -306,6 +365,13 @@ def _by_id(connection: sqlite3.Connection, charge_point_id: str, transaction_id:
 def _transaction(row: tuple[Any, ...]) -> Transaction:
     name, key, started_at, ended_at, records = row
     return Transaction(name, key, started_at, ended_at, dict(_decode_records(records)))
+
+
+def _open_commands(connection: sqlite3.Connection) -> list[CommandRecord]:
+    rows = connection.execute("SELECT body FROM commands WHERE ended_at IS NULL")
+    records = [_decode_command(body) for (body,) in rows]
+    records.sort(key=lambda record: record.deadline or 0.0)
+    return records[:OPEN_COMMANDS]
 
 
 def _command(connection: sqlite3.Connection, command_id: str) -> CommandRecord | None:

@@ -2,8 +2,10 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import msgspec
 from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -16,12 +18,15 @@ from ocppgw.net.kafka.health import Health, Trouble
 from ocppgw.net.kafka.reading import Batch, Reader
 from ocppgw.net.kafka.settings import KafkaSettings
 from ocppgw.net.kafka.shipping import Job, Shipper
+from ocppgw.net.kafka.telling import Teller
 from ocppgw.net.kafka.threads import Reactor, ReadingThread, ShippingThread
 from ocppgw.ports import BusStatus, Message, Outgoing
 
 log = Logger(namespace="ocppgw.kafka")
 
 HANGING_SECONDS = 10.0  # beyond all that a turn may take; also between two looks
+
+_encode = msgspec.json.Encoder().encode
 
 Handle = Callable[[Sequence[Message]], "Deferred[None]"]
 ConnectProducer = Callable[[KafkaSettings], Producer]
@@ -52,15 +57,9 @@ class KafkaBus:
         self._looking: IDelayedCall | None = None
         self._turns: dict[str, tuple[int, float]] = {}  # of each thread: the last that was seen, and since when
         self._hanging: set[str] = set()
-        shipper = Shipper(
-            settings,
-            lambda: connect_producer(settings),
-            monotonic,
-            self._teller("producer"),
-            self._complaints.cause,
-            self._note_from_thread,
-        )
-        self._shipping = ShippingThread(shipper, reactor, self._shipped, self._ended)
+        self._connect_producer = connect_producer
+        self._shipping = ShippingThread(self._shipper("producer"), reactor, self._shipped, self._ended)
+        self._messenger: Teller | None = None
         self._reading: list[ReadingThread] = []
 
     def consume(self, topics: Sequence[str], group: str, handle: Handle) -> None:
@@ -79,6 +78,19 @@ class KafkaBus:
         )
         self._reading.append(ReadingThread(reader, stopping, self._reactor, self._ended))
 
+    def messenger(self) -> None:
+        """There are other nodes, to `tell` something. Call before `start`."""
+        self._health.expect("messenger")
+        self._messenger = Teller(
+            self._settings, self._shipper("messenger"), self._reactor, self._monotonic, self._ended
+        )
+
+    def tell(self, topic: str, message: Mapping[str, Any]) -> "Deferred[None]":
+        """(ports.Peers)"""
+        if self._messenger is None or not self._running or self._stopped is not None:
+            return fail(BusError("the bus does not run"))
+        return self._messenger.tell(Outgoing(topic, str(message["chargePointId"]), _encode(message)))
+
     def start(self) -> None:
         self._health.expect("producer")
         self._complaints.attach()
@@ -93,6 +105,8 @@ class KafkaBus:
             return succeed(None)
         self._stopped = Deferred()
         self._stop_bound = self._reactor.callLater(self._settings.stop_timeout, self._finish)
+        if self._messenger is not None:
+            self._messenger.stop()
         for thread in self._threads():
             thread.stop(self._settings.stop_timeout)
         return self._stopped
@@ -114,7 +128,8 @@ class KafkaBus:
         return self._health.status()
 
     def _threads(self) -> list[ShippingThread | ReadingThread]:
-        return [self._shipping, *self._reading]
+        messenger = [] if self._messenger is None else [self._messenger.thread]
+        return [self._shipping, *messenger, *self._reading]
 
     # --- what the threads tell, in the reactor thread
 
@@ -183,6 +198,16 @@ class KafkaBus:
             stopped.callback(None)
 
     # --- in a thread
+
+    def _shipper(self, side: str) -> Shipper:
+        return Shipper(
+            self._settings,
+            lambda: self._connect_producer(self._settings),
+            self._monotonic,
+            self._teller(side),
+            self._complaints.cause,
+            self._note_from_thread,
+        )
 
     def _teller(self, side: str) -> Callable[[Trouble | None], None]:
         """Tells the reactor thread what changed."""

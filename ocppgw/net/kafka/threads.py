@@ -31,15 +31,20 @@ class ShippingThread:
     """`done` is called in the reactor thread with a job that was given, `ended` when the thread has ended."""
 
     def __init__(
-        self, shipper: Shipper, reactor: Reactor, done: Callable[[Job], None], ended: Callable[[str], None]
+        self,
+        shipper: Shipper,
+        reactor: Reactor,
+        done: Callable[[Job], None],
+        ended: Callable[[str], None],
+        name: str = "producer",
     ) -> None:
-        self.name = "producer"
+        self.name = name
         self._shipper, self._reactor, self._done, self._ended = shipper, reactor, done, ended
         self.turns = 0
         self._signal = threading.Condition()
         self._job: Job | None = None
         self._stopping = False
-        self._thread = threading.Thread(target=self._work, name="ocppgw-kafka-producer", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=f"ocppgw-kafka-{name}", daemon=True)
 
     def start(self) -> None:
         self._thread.start()

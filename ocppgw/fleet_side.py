@@ -1,0 +1,162 @@
+"""Redis beside the gateway: what the nodes of one fleet share, and which of them serves which station."""
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from ocppgw.config import Settings
+from ocppgw.errors import StoreError
+from ocppgw.metrics import Metrics
+from ocppgw.net.embedded import SqliteStore
+from ocppgw.ocpp.effects import Record
+from ocppgw.ocpp.timestamps import rfc3339
+from ocppgw.ports import StoreState
+from ocppgw.routing.challenges import Challenges
+from ocppgw.routing.links import Surroundings
+from ocppgw.routing.outbox import Outbox
+from ocppgw.routing.ownership import FleetOwnership, OwnershipRules
+from ocppgw.routing.places import FleetPlaces
+from ocppgw.rules_from_settings import redis_settings, redis_tls
+
+Tell = Callable[[str, Mapping[str, Any]], "Deferred[None]"]
+
+LONGEST_REFRESH = 60.0  # seconds in which every claim is refreshed once
+
+
+class _Durable:
+    """A waiter (ports.Waiter) as a Deferred."""
+
+    def __init__(self) -> None:
+        self.done: Deferred[None] = Deferred()
+
+    def durable(self, token: int) -> None:
+        self.done.callback(None)
+
+    def refused(self, token: int, reason: str) -> None:
+        self.done.errback(StoreError(f"not stored: {reason}"))
+
+
+class FleetSide:
+    """Built before what uses the store; `join` knows the links. `local` is what this node has on its own disk."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        config_dir: Path,
+        local: SqliteStore,
+        outbox: Outbox,
+        metrics: Metrics,
+        reactor: Any,
+    ) -> None:
+        # Importing them installs Twisted's reactor (txredisapi does): not before a node needs Redis.
+        from ocppgw.net.redis.fleet_store import FleetStore  # noqa: PLC0415
+        from ocppgw.net.redis.session_records import NodeFacts  # noqa: PLC0415
+        from ocppgw.net.redis.sessions import RedisSessions  # noqa: PLC0415
+
+        self._settings, self._metrics, self._reactor, self._outbox = settings, metrics, reactor, outbox
+        redis, node, kafka = settings.redis, settings.node, settings.kafka
+        incarnation = uuid.uuid4().hex
+        self.control_topic = f"{kafka.topic_session_control}.node.{node.id}"
+        command_topic = f"{kafka.topic_command_requests}.node.{node.id}"
+        self.store = FleetStore(
+            redis_settings(settings),
+            reactor,
+            self._publish,
+            local,
+            redis_tls(settings, config_dir),
+            metrics.note,
+            command_ttl=settings.commands.audit_ttl_seconds,
+            transactions_kept=redis.transactions_kept_days * 86_400,
+            answers_kept=settings.ocpp.response_cache_ttl_seconds if redis.response_cache else 0,
+            serves_without=redis.when_away == "cached",
+        )
+        started_at = rfc3339(reactor.seconds()).decode()
+        facts = NodeFacts(
+            node.id, incarnation, command_topic, self.control_topic, started_at, node.advertise_url or None
+        )
+        self.sessions = RedisSessions(
+            self.store.calls,
+            self.store.keys,
+            facts,
+            reactor,
+            session_ttl=redis.session_ttl_seconds,
+            session_stale=redis.session_stale_seconds,
+            node_ttl=node.ttl_seconds,
+            node_refresh=node.heartbeat_seconds,
+        )
+        self.places = FleetPlaces(self.sessions, self, node.id, incarnation, command_topic)
+        self.tell: Tell = self._tell_nobody
+
+    def join(self, around: Surroundings, new_id: Callable[[], str]) -> FleetOwnership:
+        """Links are claimed, and their states shared, from here on."""
+        settings, links, metrics, reactor = self._settings, around.links, self._metrics, self._reactor
+        redis, stations = settings.redis, self.store.stations
+
+        def tell(topic: str, message: Mapping[str, Any]) -> "Deferred[None]":
+            return self.tell(topic, message)
+
+        challenges = Challenges(
+            settings.node.id, self.control_topic, self, links, metrics, reactor, new_id, stations.flush
+        )
+        rules = OwnershipRules(
+            settings.node.id,
+            redis.duplicate_policy,
+            redis.when_away == "cached",
+            min(LONGEST_REFRESH, redis.session_ttl_seconds / 3, redis.session_stale_seconds / 3),
+        )
+        self.owner = FleetOwnership(
+            rules,
+            self.sessions,
+            challenges,
+            tell,
+            links,
+            metrics,
+            reactor,
+            time.monotonic,
+            lambda: stations.again(links),
+            stations.flush,
+        )
+        around.own(self.owner, self.store)
+        self.store.watch(
+            lambda: (
+                [link.station.charge_point_id for link in links],
+                [link.proof.certificate.fingerprint for link in links if link.proof.certificate is not None],
+            )
+        )
+        return self.owner
+
+    def start(self) -> "Deferred[None]":
+        """Fires when the fleet knows of this node, or could not be told for now."""
+        self.store.start()
+        return self.owner.start()
+
+    def stop(self) -> "Deferred[None]":
+        """After all links were closed: claims are given back, with the stations' last states."""
+        stopped = self.owner.stop()
+        stopped.addCallback(lambda _: self.store.stations.stop())
+        return stopped.addCallback(lambda _: self.store.stop())
+
+    def state(self) -> StoreState:
+        healthy, reason = self.store.status()
+        return StoreState(healthy, reason, self._settings.redis.required)
+
+    # --- inside
+
+    def _publish(self, record: Record) -> "Deferred[None]":
+        waiter = _Durable()
+        self._outbox.publish(record, (), waiter, 0)
+        return waiter.done
+
+    def _tell_nobody(self, topic: str, message: Mapping[str, Any]) -> "Deferred[None]":
+        raise AssertionError("the composition root gives the bus's `tell`")
+
+
+def build_fleet(
+    settings: Settings, config_dir: Path, local: SqliteStore, outbox: Outbox, metrics: Metrics, reactor: Any
+) -> FleetSide | None:
+    """None where Redis is off: this node is alone."""
+    return FleetSide(settings, config_dir, local, outbox, metrics, reactor) if settings.redis.enabled else None
