@@ -7,7 +7,7 @@ SOURCES := setup.cfg pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev install-bench install-services install-test-programs services run run-tls demo test check lint types imports \
-        newsfragment format bench build constraints clean
+        newsfragment format bench chaos build constraints clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \2/p' Makefile | awk '{ printf "  make %-12s ", $$2; $$1 = $$2 = ""; print substr($$0, 3) }'
@@ -53,6 +53,9 @@ format: install-dev ## let ruff put the source in order
 
 bench: install-bench ## measure throughput, handshakes and memory beside Autobahn, pyOpenSSL, Node and the PyPI `ocpp` server
 	$(BIN)/python -m bench.run $(BENCH)
+
+chaos: install-dev install-services ## break a fleet of nodes in every way, 20 times each, and audit: an hour and a half
+	$(BIN)/python -m tests.chaos $(CHAOS)
 
 build: install-dev ## wheel and sdist in dist/
 	$(BIN)/python -m build --no-isolation

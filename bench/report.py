@@ -27,6 +27,9 @@ PACKAGES = (
 )
 TARGETS = {"echo": 1.2, "ocpp": 3.0}  # the gateway's messages/s over this server's, on every row
 TLS_TARGET = 0.8  # a bare pyOpenSSL server's CPU for a handshake over the gateway's
+# A full node's messages for a second of CPU over the PyPI `ocpp` server's, and how long an answer may take: p99, ms.
+FULL_ROWS = {"Heartbeat": 1.5, "StatusNotification": 2.0, "MeterValues": 4.0}
+FULL_P99_MS = 50.0
 IDLE_TARGET_KIB = {"gateway": 16.0, "gateway, wss": 60.0}
 SETUPS = "connection set-ups"
 _LOAD_SATURATED = 0.9
@@ -80,10 +83,25 @@ def verdicts(results: Results) -> list[Verdict]:
     for row, by_server in results.tls.items():
         if {"gateway", "pyopenssl"} <= by_server.keys():
             found.append(_cpu_ratio(f"{row}, gateway / pyopenssl", by_server["gateway"], by_server["pyopenssl"]))
+    found += _full_node(results)
     for server, target in IDLE_TARGET_KIB.items():
         if server in results.memory:
             kib = results.memory[server].kib_per_connection
             found.append(Verdict(f"KiB per idle connection, {server}", kib, None, target, kib <= target))
+    return found
+
+
+def _full_node(results: Results) -> list[Verdict]:
+    found = []
+    for row, target in FULL_ROWS.items():
+        by_server = results.speeds.get(f"{row}, full node", {})
+        if {"full node", "ocpp"} <= by_server.keys():
+            by_cpu = _by_cpu(by_server["full node"], by_server["ocpp"])
+            found.append(Verdict(f"{row}, full node / ocpp, by CPU", by_cpu, by_cpu, target, by_cpu >= target))
+        for name, rounds in results.speeds.items():
+            if name.startswith(f"{row}, full node,"):
+                p99 = median(one.p99_ms for one in rounds["full node"])
+                found.append(Verdict(f"{name}: p99 ms", p99, None, FULL_P99_MS, p99 <= FULL_P99_MS))
     return found
 
 

@@ -17,15 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from bench import measure, report
+from bench.full_node import FullNode, Services
 from bench.launch import REPOSITORY, AutobahnEcho, Gateway, OcppCentralSystem, Server, ServerError
 from bench.load import LoadError
 from bench.measure import Memory, Speed
 from bench.payloads import ROWS
+from bench.report import FULL_ROWS
 from bench.tls_rows import WSS, TlsRun
 
 SERVERS = ("gateway", "echo", "ocpp")
 SERVER_CHOICES = (*SERVERS, "pyopenssl", "node")  # the last two in the TLS rows only
-ROW_CHOICES = (*(row.name for row in ROWS), "setups", "memory", "tls")
+ROW_CHOICES = (*(row.name for row in ROWS), "setups", "memory", "tls", "full")
+FEW = 10  # stations that leave a full node time to spare, to see how long an answer takes then
 OUT = REPOSITORY / "bench" / "out"
 
 
@@ -79,6 +82,32 @@ class Bench:
                 self._memory(name)
         if "tls" in self._options.rows:
             self._tls()
+        if "full" in self._options.rows:
+            self._full()
+
+    def _full(self) -> None:
+        """A node of a fleet beside the PyPI `ocpp` server, which stores nothing."""
+        options = self._options
+        with ExitStack() as running:
+            services = running.enter_context(Services(options.load_core))
+            servers: list[Server] = [
+                FullNode(options.server_core, OUT / "full.log", services, "*", self._profile),
+                FullNode(options.server_core, OUT / "full-journal.log", services, ""),
+                OcppCentralSystem(options.server_core, OUT / "ocpp.log"),
+            ]
+            for row in (row for row in ROWS if row.name in FULL_ROWS):
+                for server in servers:
+                    with server:  # two nodes with one name can't be up together
+                        self.results.servers.setdefault(server.name, server.about)
+                        for _ in range(options.rounds):
+                            self._took(f"{row.name}, full node", server, self._speed(server, row))
+                        if server.name == "full node":
+                            few = measure.speed(server, row, FEW, options.seconds)
+                            self._took(f"{row.name}, full node, {FEW} stations", server, few)
+
+    def _took(self, row: str, server: Server, speed: Speed) -> None:
+        self.results.add_speed(row, server.name, speed)
+        progress(f"{row}, {server.name}: {speed.per_second:,.0f}/s, {speed.cpu_us:.1f} µs, p99 {speed.p99_ms:.1f} ms")
 
     def _servers(self) -> list[str]:
         return [name for name in SERVERS if name in self._options.servers]

@@ -16,7 +16,7 @@ from ocppgw.ocpp.effects import Record
 from ocppgw.ocpp.timestamps import rfc3339
 from ocppgw.ports import StoreState
 from ocppgw.routing.challenges import Challenges
-from ocppgw.routing.links import Surroundings
+from ocppgw.routing.links import Links, Surroundings
 from ocppgw.routing.outbox import Outbox
 from ocppgw.routing.ownership import FleetOwnership, OwnershipRules
 from ocppgw.routing.places import FleetPlaces
@@ -117,10 +117,11 @@ class FleetSide:
             metrics,
             reactor,
             time.monotonic,
-            lambda: stations.again(links),
+            lambda: self._tell_again(links),
             stations.flush,
         )
         around.own(self.owner, self.store)
+        self.store.on_emptied(lambda: self._tell_again(links))
         self.store.watch(
             lambda: (
                 [link.station.charge_point_id for link in links],
@@ -145,6 +146,11 @@ class FleetSide:
         return StoreState(healthy, reason, self._settings.redis.required)
 
     # --- inside
+
+    def _tell_again(self, links: Links) -> None:
+        """Redis has lost what this node had told it."""
+        self.store.stations.again(links)
+        self.store.tell_old()
 
     def _publish(self, record: Record) -> "Deferred[None]":
         waiter = _Durable()

@@ -5,7 +5,7 @@ protocols later, and every implementation passes the same contract tests. Method
 otherwise; they are called from the reactor thread only and never block it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -227,7 +227,10 @@ class Sessions(Protocol):
         """The chargePointId that last claimed with this stationId."""
 
     def nodes(self) -> "Deferred[Sequence[NodeRow]]":
-        """All nodes that are alive."""
+        """All nodes that are alive. Walks through everything: for people, not for every few seconds."""
+
+    def living(self, node_ids: Collection[str]) -> "Deferred[Sequence[NodeRow]]":
+        """Those of these nodes that are alive."""
 
     def sessions(self) -> "Deferred[Mapping[str, SessionRow]]":
         """All sessions by chargePointId, for the console."""

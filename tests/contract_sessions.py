@@ -467,6 +467,11 @@ class SessionsContract(abc.ABC):
         self.here.claim(charge_point_id="CP-2")
         assert self.fleet.wait(station("station-1")) == "CP-2"
 
+    def test_of_some_nodes_those_that_live(self) -> None:
+        found = self.fleet.wait(self.here.sessions.living({"node-a", "nobody"}))
+        assert [row.node_id for row in found] == ["node-a"]
+        assert list(self.fleet.wait(self.here.sessions.living(()))) == []
+
     def test_all_sessions_and_nodes_are_listed(self) -> None:
         epochs = {f"CP-{number}": self.here.claim(charge_point_id=f"CP-{number}").epoch for number in range(MANY)}
         epochs["CP-x"] = self.there.claim(charge_point_id="CP-x").epoch

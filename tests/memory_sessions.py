@@ -6,7 +6,7 @@ fleet.fault = "Redis is away"                every call fails with StoreError un
 fleet.forget()                               it loses its data
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -137,6 +137,9 @@ class MemorySessions:
 
     def nodes(self) -> "Deferred[Sequence[NodeRow]]":
         return self._do(self._fleet.nodes)
+
+    def living(self, node_ids: Collection[str]) -> "Deferred[Sequence[NodeRow]]":
+        return self._do(lambda: [row for row in self._fleet.nodes() if row.node_id in node_ids])
 
     def sessions(self) -> "Deferred[Mapping[str, SessionRow]]":
         return self._do(self._fleet.sessions)

@@ -108,7 +108,7 @@ class Node:
         self.fleet.forwarded.append((node.node_id, request))
         return succeed(None)
 
-    def alive(self) -> "Deferred[frozenset[str]]":
+    def alive(self, processes: Any) -> "Deferred[frozenset[str]]":
         return succeed(frozenset(node.me for node in self.fleet.nodes.values() if node.is_alive))
 
     # --- the test's side
@@ -295,6 +295,19 @@ class Elsewhere(FleetCase):
             read({**RESET, "routing": {"viaNodeId": "x", "hops": 1}})
         self.assertEqual(self.fleet.kinds()[-2:], ["CommandDuplicate", "CommandDuplicate"])
         self.assertEqual(len(link.calls), 1)
+
+
+class Lost(FleetCase):
+    def test_a_command_that_redis_lost_before_it_was_taken_is_opened_again(self) -> None:
+        link = self.there.connect()
+        self.fleet.store.slow = True
+        self.there.read(RESET)
+        self.fleet.store.records.clear()
+        self.fleet.store.slow = False
+        self.fleet.store.reply()
+        self.assertEqual(len(link.calls), 1)
+        self.there.commands.finished("c-1", ACCEPTED)
+        self.assertEqual(self.end(), ("CommandAccepted", ""))
 
 
 class Dead(FleetCase):

@@ -1,16 +1,18 @@
 """Settings of Redis and of the node among its peers: names, rules, and no secret in what is said."""
 
 import io
+import time
 
 from rich.console import Console
 
 from ocppgw.config import Settings, check
 from ocppgw.config.redis_settings import RESERVED_KEYS, url_fault
-from ocppgw.errors import ConfigError
+from ocppgw.errors import ConfigError, OcppgwError
 from ocppgw.net.redis import RedisAddress, RedisSettings, parse_url
 from ocppgw.net.redis.fleet_keys import FleetKeys
 from ocppgw.net.redis.keys import Keys
-from ocppgw.rules_from_settings import redis_settings
+from ocppgw.pki import make_root
+from ocppgw.rules_from_settings import redis_settings, redis_tls
 from tests.test_config import SECRET, ConfigTestCase
 
 URL = f"redis://gateway:{SECRET}@redis.example:6380/2"
@@ -136,6 +138,17 @@ class RedisConfig(ConfigTestCase):
         loaded = self.load('[redis]\ntls_ca_path = "ca.pem"\n', ON)
         self.assertEqual([warning.key for warning in loaded.warnings], ["redis.url"])
         self.assertEqual(self.keys('[redis]\ntls_key_path = "key.pem"\n'), ["redis.tls_key_path"])
+
+    def test_the_files_of_tls_are_read_at_the_start_beside_the_configuration(self) -> None:
+        self.assertIsNone(redis_tls(self.load("", ON).settings, self.folder))
+        text, tls = '[redis]\ntls_ca_path = "ca.pem"\n', ON | {"REDIS_URL": URL.replace("redis:", "rediss:")}
+        settings = self.load(text, tls).settings
+        with self.assertRaisesRegex(OcppgwError, "ca.pem"):
+            redis_tls(settings, self.folder)
+        (self.folder / "ca.pem").write_bytes(make_root("ours", time.time(), days=100.0).chain_pem)
+        creator = redis_tls(settings, self.folder)
+        assert creator is not None
+        self.assertIs(creator("redis.example"), creator("redis.example"))
 
     def test_what_is_cached_is_for_outages_only_when_asked_for(self) -> None:
         self.assertEqual(redis_settings(self.load("", ON).settings).cached_admission, 0.0)

@@ -18,12 +18,16 @@ from ocppgw.access.identity import parse_identity
 from ocppgw.config import Settings, check, load
 from ocppgw.config.environment import env_name, fields
 from ocppgw.config.schema import schema_text
+from ocppgw.drain import CLOSING_SECONDS, COMMANDS_SECONDS
+from ocppgw.net.embedded.database import CLOSE_SECONDS
+from ocppgw.routing.relay import STOP_SECONDS
 
 ROOT = Path(__file__).resolve().parent.parent
 PRODUCTION = ROOT / "etc/ocppgw.toml"
 DEVELOPMENT = ROOT / "etc/ocppgw.dev.toml"
 TLS_DEVELOPMENT = ROOT / "etc/ocppgw.tls-dev.toml"
 UNIT = ROOT / "etc/systemd/ocppgw.service"
+WORKER_UNIT = ROOT / "etc/systemd/ocppgw@.service"
 LARGEST_EXPOSURE = 2.0  # of 10, as systemd-analyze security counts
 
 
@@ -129,6 +133,9 @@ class Schema(SynchronousTestCase):
 
 
 class SystemdUnit(EtcTestCase):
+    unit = UNIT
+    folder_of_state = "ocppgw"
+
     def analyze(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         program = shutil.which("systemd-analyze")
         if program is None:
@@ -139,14 +146,16 @@ class SystemdUnit(EtcTestCase):
         )
 
     def unit_with_programs_that_exist(self) -> str:
-        copy = self.folder() / UNIT.name
-        text, replaced = re.subn(r"(?m)^(ExecStart(?:Pre)?=)/\S+", rf"\g<1>{shutil.which('true')}", UNIT.read_text())
+        copy = self.folder() / self.unit.name.replace("@", "@1")
+        text, replaced = re.subn(
+            r"(?m)^(ExecStart(?:Pre)?=)/\S+", rf"\g<1>{shutil.which('true')}", self.unit.read_text()
+        )
         self.assertEqual(replaced, 2)
         copy.write_text(text)
         return str(copy)
 
     def setting(self, name: str) -> list[str]:
-        return re.findall(rf"(?m)^{name}=(.*)$", UNIT.read_text())
+        return re.findall(rf"(?m)^{name}=(.*)$", self.unit.read_text())
 
     def test_systemd_finds_nothing_wrong(self) -> None:
         result = self.analyze("verify", self.unit_with_programs_that_exist())
@@ -164,8 +173,14 @@ class SystemdUnit(EtcTestCase):
         self.assertTrue(start.endswith("/twistd --nodaemon --pidfile= ocppgw -c /etc/ocppgw/ocppgw.toml"))
 
     def test_state_is_where_systemd_makes_the_folder(self) -> None:
-        self.assertIn("OCPPGW_STATE_DIR=/var/lib/ocppgw", self.setting("Environment"))
-        self.assertEqual(self.setting("StateDirectory"), ["ocppgw"])
+        self.assertIn(f"OCPPGW_STATE_DIR=/var/lib/{self.folder_of_state}", self.setting("Environment"))
+        self.assertEqual(self.setting("StateDirectory"), [self.folder_of_state])
+        self.assertEqual(self.setting("WorkingDirectory"), [f"/var/lib/{self.folder_of_state}"])
+
+    def test_leaves_time_for_an_orderly_end(self) -> None:
+        (limit,) = self.setting("TimeoutStopSec")
+        drain = COMMANDS_SECONDS + Settings().websocket.drain_seconds + CLOSING_SECONDS
+        self.assertGreater(int(limit), drain + STOP_SECONDS + CLOSE_SECONDS)
 
     def test_a_reload_is_a_hangup_which_the_daemon_listens_to(self) -> None:
         self.assertEqual(self.setting("ExecReload"), ["/bin/kill -HUP $MAINPID"])
@@ -173,3 +188,24 @@ class SystemdUnit(EtcTestCase):
     def test_allows_a_descriptor_for_every_connection(self) -> None:
         (limit,) = self.setting("LimitNOFILE")
         self.assertGreater(int(limit), Settings().websocket.max_connections * 2)
+
+
+class WorkerUnit(SystemdUnit):
+    """One of several processes of a host."""
+
+    unit = WORKER_UNIT
+    folder_of_state = "ocppgw/%i"
+
+    def test_differs_from_the_other_in_what_is_its_own(self) -> None:
+        own = {"Description", "Environment", "EnvironmentFile", "StateDirectory", "WorkingDirectory"}
+        lines = [
+            [
+                line
+                for line in unit.read_text().splitlines()
+                if line and line[0] != "#" and line.split("=")[0] not in own
+            ]
+            for unit in (UNIT, WORKER_UNIT)
+        ]
+        self.assertEqual(*lines)
+        self.assertIn("NODE_ID=%H-%i", self.setting("Environment"))
+        self.assertEqual(self.setting("EnvironmentFile"), ["-/etc/ocppgw/.env", "/etc/ocppgw/worker-%i.env"])

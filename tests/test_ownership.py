@@ -203,11 +203,13 @@ class RedisAway(FleetCase):
         self.world.advance(2.0)
         self.assertEqual(self.world.fleet.sessions()["CP-1"].epoch, second.epoch)
 
-    def test_a_node_is_told_when_it_may_not_go_by_its_name(self) -> None:
+    def test_a_process_whose_name_another_one_took_serves_nobody(self) -> None:
+        self.connect(self.here)
         other = MemorySessions(self.world.fleet, "a", "2")
         self.successResultOf(other.announce())
         self.world.advance(1.0)
-        self.assertGreater(self.here.notes("beat-failed"), 0)
+        self.assertGreater(self.here.notes("node-id-taken"), 0)
+        self.assertEqual(self.station.peers[0].codes, [1012])
 
 
 class Paused(FleetCase):
@@ -258,6 +260,18 @@ class Paused(FleetCase):
         self.world.fleet.fault = "Redis is away"
         self.here.resume()
         self.assertEqual([node for _, _, node in self.world.answers], ["a"])
+
+    def test_when_redis_lost_its_data_meanwhile_it_asks_for_each(self) -> None:
+        """Nobody is told any more what was taken from it."""
+        self.connect(self.here)
+        self.here.pause()
+        self.station.send()
+        self.world.advance(5.0)
+        self.world.fleet.forget()
+        self.assertIsInstance(self.connect(self.there), Claim)
+        del self.world.answers[:]
+        self.here.resume(messages_first=True)
+        self.assertEqual((self.world.answers, self.station.peers[0].codes), ([], [1012]))
 
     def test_what_is_held_is_bounded(self) -> None:
         self.patch(lease, "MAX_HELD", 3)

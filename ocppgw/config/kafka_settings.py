@@ -7,15 +7,6 @@ from pydantic import Field, SecretStr
 from ocppgw.config.kinds import Brokers, Names, TopicName
 from ocppgw.config.section import Section, env
 
-# Money and security: what a station must never believe recorded when it is not.
-ACKNOWLEDGED = (
-    "StartTransaction",
-    "StopTransaction",
-    "TransactionEvent",
-    "SecurityEventNotification",
-    "SignCertificate",
-)
-
 
 class KafkaSettings(Section):
     """Kafka: events of the journal are shipped to it, commands are read from it. A station's answer waits for the
@@ -66,10 +57,10 @@ class KafkaSettings(Section):
         default=30.0, ge=1, le=3600, description="Time a batch of events may take before it is sent again, seconds."
     )
     acknowledged_actions: Names = Field(
-        default=ACKNOWLEDGED,
+        default=("*",),
         strict=False,
         description="Messages whose answer waits until Kafka has the event; those of all other actions wait for the "
-        'journal on this node. ["*"] for all.',
+        'journal on this node only. ["*"]: all of them.',
     )
     acknowledgement_timeout_ms: int = Field(
         default=1000,

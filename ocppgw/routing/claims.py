@@ -32,7 +32,7 @@ class Claims:
         monotonic: Callable[[], float],
         row: Callable[[Link], SessionRow],
         lost: Callable[[Iterable[Claim]], None],
-        failed: Callable[[Failure], None],
+        failed: Callable[[Failure], object],
         refresh_seconds: float,
         turn_seconds: float,
         settle: "Callable[[], Deferred[None]]",
@@ -78,6 +78,13 @@ class Claims:
 
     def refresh_all(self) -> None:
         self._urgent = dict.fromkeys(self._links)
+
+    async def refresh_now(self) -> None:
+        """All of them, and what comes of it is told before this ends. Fails when Redis is away."""
+        links = list(self._links)
+        for start in range(0, len(links), AT_ONCE):
+            some = [link for link in links[start : start + AT_ONCE] if self._is_current(link)]
+            self._lost(await self._sessions.refresh([self._row(link) for link in some]))
 
     def turn(self) -> None:
         self._find_ghosts()
@@ -146,7 +153,10 @@ class Claims:
                 self._round = list(self._links)
             count = min(AT_ONCE, int(len(self._links) * self._share) + 1)
             batch, self._round = self._round[:count], self._round[count:]
-        return [link for link in batch if self._links.get(link.station.charge_point_id) is link]
+        return [link for link in batch if self._is_current(link)]
+
+    def _is_current(self, link: Link) -> bool:
+        return self._links.get(link.station.charge_point_id) is link
 
 
 def _log_fault(result: Any) -> None:

@@ -118,7 +118,8 @@ class Gateway:
             return Reason.DRAINING
         if self.starting:
             return Reason.STARTING
-        return Reason.STORE_UNAVAILABLE if self._outbox.fault else None
+        is_writable = not self._outbox.fault and self._journal.status().healthy
+        return None if is_writable else Reason.STORE_UNAVAILABLE
 
     def attempts(self, query: AttemptQuery) -> "Deferred[list[dict[str, Any]]]":
         def flushed(_result: None) -> "Deferred[list[dict[str, Any]]]":

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import msgspec
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import TimeoutError as AskedTooLong
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -41,7 +42,9 @@ log = Logger(namespace="ocppgw.ownership")
 TURN_SECONDS = 0.4
 SERVE_AFTER_SECONDS = 1.0
 SECONDS_OF_2020 = 1_577_836_800
+ASKED_SECONDS = 5.0  # what is held waits for Redis' answer
 STALE = "stale"
+NODE_ID_TAKEN = "NodeIdTaken"  # code of the error that says so
 NEWEST = "newest"
 
 
@@ -96,7 +99,7 @@ class FleetOwnership:
             sessions, links, monotonic, self._row, self._lost, self._away, rules.refresh_seconds, TURN_SECONDS, settle
         )
         self._turning: IDelayedCall | None = None
-        self._is_beating = self._is_away = self._is_stopping = False
+        self._is_beating = self._is_away = self._is_displaced = self._is_stopping = False
 
     # --- from the entrance
 
@@ -217,7 +220,8 @@ class FleetOwnership:
         if not self._is_away:
             self._claims.turn()
 
-    def _beat(self) -> "Deferred[None]":
+    def _beat(self) -> "Deferred[bool]":
+        """Fires with whether claims may have been lost that no beat tells of."""
         return self._sessions.beat().addCallbacks(self._heard, self._away)
 
     def _has_beaten(self, result: Any) -> None:
@@ -228,14 +232,20 @@ class FleetOwnership:
     def _ask(self) -> None:
         """The lease's question: asked after the pause, whatever is under way."""
         self._metrics.note("process-was-paused")
-        self._beat().addBoth(self._answered)
+        asked = Deferred.fromCoroutine(self._asked()).addTimeout(ASKED_SECONDS, self._clock)  # type: ignore[arg-type]
+        asked.addBoth(self._answered)
+
+    async def _asked(self) -> None:
+        if await self._beat():
+            await self._claims.refresh_now()
 
     def _answered(self, result: Any) -> None:
-        if isinstance(result, Failure):
+        if isinstance(result, Failure) and result.check(OcppgwError, AskedTooLong) is None:
             log.failure("a fault of the gateway itself", failure=result)
         self.lease.confirmed()
 
-    def _heard(self, beat: Beat) -> None:
+    def _heard(self, beat: Beat) -> bool:
+        is_unsure = self._is_away or beat.was_forgotten
         if self._is_away:
             self._is_away = False
             log.info("Redis confirms this node's sessions again")
@@ -246,6 +256,7 @@ class FleetOwnership:
             log.warn("Redis has lost its data; telling it of {count} stations again", count=len(self._links))
             self._claims.refresh_all()
             self._forgotten()
+        return is_unsure
 
     def _lost(self, claims: Iterable[Claim]) -> None:
         for claim in claims:
@@ -256,15 +267,28 @@ class FleetOwnership:
                 log.info("another node serves it now", station=claim.charge_point_id)
                 link.withdraw(1012, "the station has connected to another node")
 
-    def _away(self, failure: Failure) -> None:
+    def _away(self, failure: Failure) -> bool:
         """Until the next beat gets through."""
         failure.trap(OcppgwError)
+        if getattr(failure.value, "code", "") == NODE_ID_TAKEN:
+            self._displaced(failure.getErrorMessage())
+            return False
         self._metrics.note("beat-failed")
         if not self._is_away:
             self._is_away = True
             log.warn(
                 "Redis does not confirm this node's sessions, they go on: {reason}", reason=failure.getErrorMessage()
             )
+        return False
+
+    def _displaced(self, reason: str) -> None:
+        """Another process goes by this node's name: what this one holds is the other's."""
+        self._metrics.note("node-id-taken")
+        if not self._is_displaced:
+            self._is_displaced = True
+            log.error("{reason}; all stations of this process are closed", reason=reason)
+        for link in self._links:
+            link.withdraw(1012, "another process serves this node's stations")
 
     def _row(self, link: Link) -> SessionRow:
         return session_row(

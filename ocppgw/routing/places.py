@@ -1,6 +1,6 @@
 """Where a station is connected: what commands need to know of the other nodes."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
@@ -24,8 +24,8 @@ class Places(Protocol):
     def forward(self, node: NodeRow, request: Mapping[str, Any]) -> "Deferred[None]":
         """Fires when the request is durably on its way to that node."""
 
-    def alive(self) -> "Deferred[frozenset[str]]":
-        """All processes that live, as in `me`."""
+    def alive(self, processes: Collection[str]) -> "Deferred[frozenset[str]]":
+        """Those of these processes that live; each as in `me`."""
 
 
 class OneNode:
@@ -45,7 +45,7 @@ class OneNode:
     def forward(self, node: NodeRow, request: Mapping[str, Any]) -> "Deferred[None]":
         raise AssertionError("there is no other node")  # `holder` never names one
 
-    def alive(self) -> "Deferred[frozenset[str]]":
+    def alive(self, processes: Collection[str]) -> "Deferred[frozenset[str]]":
         return succeed(frozenset((self.me,)))
 
 
@@ -66,8 +66,9 @@ class FleetPlaces:
     def forward(self, node: NodeRow, request: Mapping[str, Any]) -> "Deferred[None]":
         return self._peers.tell(node.command_topic, request)
 
-    def alive(self) -> "Deferred[frozenset[str]]":
-        return self._sessions.nodes().addCallback(lambda nodes: frozenset(map(process_of, nodes)))
+    def alive(self, processes: Collection[str]) -> "Deferred[frozenset[str]]":
+        node_ids = {process.rpartition("/")[0] for process in processes}
+        return self._sessions.living(node_ids).addCallback(lambda nodes: frozenset(map(process_of, nodes)))
 
 
 def process_of(node: NodeRow) -> str:

@@ -34,8 +34,8 @@ MAX_BYTES = 512 * 1024  # of a batch of more than one record
 FIRST_PAUSE = 0.1  # seconds after a failure; doubled with each further one
 LONGEST_PAUSE = 5.0
 SAVE_SECONDS = 1.0  # how far the stored cursor may lag behind
-DAWDLE_SECONDS = 0.02  # from one batch to the next
-HURRY_SECONDS = 0.003  # the same when somebody waits for the bus to have it
+DAWDLE_SECONDS = 0.02  # from the start of one batch to that of the next, at least
+HURRY_SECONDS = 0.008  # the same when somebody waits for the bus to have it
 STOP_SECONDS = 5.0  # how long a stop ships what is left
 
 
@@ -61,6 +61,7 @@ class Relay:
         self.failing: Callable[[], None] = lambda: None  # hears that the bus takes none
         self._dawdling: IDelayedCall | None = None  # lets the next batch grow
         self._is_hurried = False
+        self._began = 0.0  # the last batch, with reading it
         self._failing_since = 0.0
 
     def start(self) -> None:
@@ -97,9 +98,8 @@ class Relay:
         if self._is_hurried:
             return
         self._is_hurried = True
-        dawdling = self._dawdling
-        if dawdling is not None and dawdling.getTime() - self._clock.seconds() > HURRY_SECONDS:
-            dawdling.reset(HURRY_SECONDS)
+        if self._dawdling is not None:
+            self._dawdling.reset(self._time_until_next())
 
     def lag(self) -> tuple[int, float]:
         """How many durable events are not shipped yet, and the age of the oldest of them in seconds."""
@@ -135,11 +135,12 @@ class Relay:
                     return
 
     async def _ship_next(self) -> None:
+        self._is_hurried = False  # from here on it is about events that may come after this batch
+        self._began = self._clock.seconds()
         await self._read_ahead()
         if self._is_over:
             return
         events = self._batch()
-        self._is_hurried = False
         records = await self._acknowledged(events)
         if self._is_over:
             return
@@ -152,14 +153,21 @@ class Relay:
             self._metrics.relay_shipped(topic, amount)
         if self._saving is None:
             self._saving = self._clock.callLater(SAVE_SECONDS, self._save)
-        if not (self._stopping or len(self._ahead) >= MAX_RECORDS // 2):
+        if not self._stopping and self._journal.last_cursor() - self._cursor < MAX_RECORDS // 2:
             await self._dawdle()
 
     def _dawdle(self) -> "Deferred[None]":
         """A batch costs as much as some ten records: with a pause they are larger and fewer."""
+        seconds = self._time_until_next()
+        if not seconds:
+            return succeed(None)
         self._resting = resting = Deferred[None]()
-        self._dawdling = self._clock.callLater(HURRY_SECONDS if self._is_hurried else DAWDLE_SECONDS, self._wake)
+        self._dawdling = self._clock.callLater(seconds, self._wake)
         return resting
+
+    def _time_until_next(self) -> float:
+        pace = HURRY_SECONDS if self._is_hurried else DAWDLE_SECONDS
+        return min(pace, max(0.0, self._began + pace - self._clock.seconds()))  # also when the clock was put back
 
     async def _read_ahead(self) -> None:
         known = self._ahead[-1].cursor if self._ahead else self._cursor

@@ -18,7 +18,7 @@ from ocppgw.ocpp.calls import NOT_SENT, PendingCall
 from ocppgw.ocpp.effects import CommandResult
 from ocppgw.ocpp.intents import map_command
 from ocppgw.ocpp.outcomes import Outcome
-from ocppgw.ports import NodeRow, Store
+from ocppgw.ports import CommandRecord, NodeRow, Store
 from ocppgw.routing.command_ends import Ends, Open, cancel
 from ocppgw.routing.credentials import Credentials
 from ocppgw.routing.links import Clock, Link, Links
@@ -127,7 +127,7 @@ class Routes:
         if command.pending is None:
             self.map(command, link)
         command.record = msgspec.structs.replace(command.record, taken_by=self._places.me, request=None)
-        if not await self._store.take_command(command.record):
+        if not await self._taken(command.record):
             self._ends.let_go(command)  # another process has it, or it has ended
             return
         if command.change is not None:
@@ -141,6 +141,17 @@ class Routes:
             self.requeued(command.record.command_id)
         else:
             self._send(command, here)
+
+    async def _taken(self, record: CommandRecord) -> bool:
+        if await self._store.take_command(record):
+            return True
+        if await self._store.command(record.command_id) is not None:
+            return False
+        # Redis has lost its data since it was opened.
+        opened = msgspec.structs.replace(record, taken_by=None)
+        if await self._store.open_command(opened, self._ends.event("CommandRouted", opened, {})) is not None:
+            return False
+        return await self._store.take_command(record)
 
     async def _hand_on(self, command: Open, node: NodeRow, request: Mapping[str, Any]) -> None:
         record, routing = command.record, command.wanted.routing

@@ -47,7 +47,8 @@ class Sweep:
 
     async def _sweep(self) -> int:
         records = [record for record in await self._store.open_commands() if not self._commands.has(record.command_id)]
-        alive = await self._places.alive() if any(record.taken_by for record in records) else frozenset()
+        takers = {record.taken_by for record in records if record.taken_by is not None}
+        alive = await self._places.alive(takers) if takers else frozenset()
         count = 0
         for record in records:
             result = self._end_of(record, alive)

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from ocppgw.errors import StoreError
-from ocppgw.net.redis import RedisSettings, parse_url
+from ocppgw.net.redis import RedisAddress, RedisSettings, parse_url
 from ocppgw.net.redis.fleet_store import FleetStore
 from ocppgw.ocpp.effects import Change, SaveBoot, SaveTransaction
 from ocppgw.ocpp.rules import StationFacts
@@ -73,8 +73,11 @@ class Node:
         self.carriers: dict[str, Carrier] = {}
         self.start()
 
+    def address(self) -> RedisAddress:
+        return parse_url(self.redis.url())
+
     def start(self) -> None:
-        settings = RedisSettings(address=parse_url(self.redis.url()), prefix=self.prefix, call_timeout=0.5)
+        settings = RedisSettings(address=self.address(), prefix=self.prefix, call_timeout=0.5)
         self.store = FleetStore(
             settings, reactor, self.journal.publish, self.local, None, self.notes.append, **self.more
         )
@@ -276,7 +279,14 @@ def test_states_are_written_when_redis_is_back(build: Build) -> None:
     first.settle()
     assert "state-write-failed" in first.notes
     first.redis.resume()
-    until(lambda: second.wait(second.store.load_station("CP-1")).boot_status == "Accepted")
+
+    def is_written() -> bool:
+        try:
+            return second.wait(second.store.load_station("CP-1")).boot_status == "Accepted"
+        except StoreError:  # the second node has yet to connect again
+            return False
+
+    until(is_written)
 
 
 @blocking
@@ -293,7 +303,7 @@ def test_without_redis_a_station_is_loaded_only_by_policy(build: Build) -> None:
 @blocking
 def test_transactions_of_the_last_process_reach_the_fleet(build: Build, redis_server: RedisServer, prefix: str) -> None:
     node = build()
-    node.local.transactions["CP-9", "9"] = Transaction("9", "key", 100.0, None, {0: "content"})
+    node.local.transactions["CP-9", "9"] = Transaction("9", "key", reactor.seconds(), None, {0: "content"})  # type: ignore[attr-defined]
     node.reopen()
     other = build()
     until(lambda: other.wait(other.store.find_transaction("CP-9", "", "9")).transaction is not None)
@@ -329,6 +339,22 @@ def test_an_end_whose_node_died_is_published_by_another(build: Build) -> None:
     assert living.wait(living.store.publish_unpublished()) == 1
     assert living.journal.records == [event("CommandAccepted")]
     until(lambda: living.redis.call("HLEN", living.key("unpublished-commands:ends")) == 0)
+
+
+@blocking
+def test_the_process_that_has_a_command_ends_it_though_redis_has_lost_it(build: Build) -> None:
+    node = build()
+    taken = msgspec.structs.replace(QUEUED, taken_by="node-1/x")
+    node.wait(node.store.open_command(taken, event("CommandRouted")))
+    node.cli_delete_all()
+    ended = msgspec.structs.replace(ACCEPTED, taken_by="node-1/x")
+    assert node.wait(node.store.change_command(ended, event("CommandAccepted")))
+    rejected = msgspec.structs.replace(ended, status="Rejected", outcome="Rejected")
+    assert not node.wait(node.store.change_command(rejected, event("CommandRejected")))
+    assert [json.loads(record.value)["eventType"] for record in node.journal.records] == [
+        "CommandRouted",
+        "CommandAccepted",
+    ]
 
 
 @blocking

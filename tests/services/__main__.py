@@ -16,9 +16,15 @@ FOR_EVER = float("inf")
 
 READY = """
 Redis {redis}, Kafka {kafka}; their data and logs are in {folder}. Ctrl-C stops both.
-The gateway has no use for Redis yet. With Kafka, in a second terminal:
+In a second terminal, one node with Kafka:
 
 KAFKA_ENABLED=true KAFKA_BROKERS={brokers} make run
+
+and in two others two nodes of one fleet:
+
+export KAFKA_ENABLED=true KAFKA_BROKERS={brokers} REDIS_ENABLED=true REDIS_URL=redis://127.0.0.1:{redis_port}/0
+NODE_ID=one make run
+NODE_ID=two PORT=3002 WEBSOCKET_OCPP_PORT=8081 OCPPGW_STATE_DIR=var/two make run
 """
 
 
@@ -53,7 +59,7 @@ def serve(options: argparse.Namespace, started: ExitStack) -> int:
             print(e, file=sys.stderr)
             return 1
     ports = {"redis": f"at 127.0.0.1:{redis.port}", "kafka": f"at {kafka.brokers}"}
-    print(READY.format(**ports, folder=options.folder, brokers=kafka.brokers), flush=True)
+    print(READY.format(**ports, folder=options.folder, brokers=kafka.brokers, redis_port=redis.port), flush=True)
     wait_until(lambda: any(service.has_ended() for service in services), "the end", FOR_EVER)
     ended = next(service for service in services if service.has_ended())
     print(ended.said("ended by itself"), file=sys.stderr)

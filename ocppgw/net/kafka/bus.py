@@ -11,19 +11,20 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ocppgw.errors import BusError
+from ocppgw.errors import BusError, OcppgwError
 from ocppgw.net.kafka.clients import Consumer, LibraryConsumer, LibraryProducer, Producer
 from ocppgw.net.kafka.complaints import Complaints
 from ocppgw.net.kafka.health import Health, Trouble
 from ocppgw.net.kafka.reading import Batch, Reader
 from ocppgw.net.kafka.settings import KafkaSettings
-from ocppgw.net.kafka.shipping import Job, Shipper
+from ocppgw.net.kafka.shipping import MISSING, Job, Shipper
 from ocppgw.net.kafka.telling import Teller
 from ocppgw.net.kafka.threads import Reactor, ReadingThread, ShippingThread
 from ocppgw.ports import BusStatus, Message, Outgoing
 
 log = Logger(namespace="ocppgw.kafka")
 
+MESSENGER = "messenger"
 HANGING_SECONDS = 10.0  # beyond all that a turn may take; also between two looks
 
 _encode = msgspec.json.Encoder().encode
@@ -80,10 +81,8 @@ class KafkaBus:
 
     def messenger(self) -> None:
         """There are other nodes, to `tell` something. Call before `start`."""
-        self._health.expect("messenger")
-        self._messenger = Teller(
-            self._settings, self._shipper("messenger"), self._reactor, self._monotonic, self._ended
-        )
+        self._health.expect(MESSENGER)
+        self._messenger = Teller(self._settings, self._shipper(MESSENGER), self._reactor, self._monotonic, self._ended)
 
     def tell(self, topic: str, message: Mapping[str, Any]) -> "Deferred[None]":
         """(ports.Peers)"""
@@ -145,7 +144,11 @@ class KafkaBus:
     def _handle(self, handle: Handle, batch: Batch) -> None:
         def failed(failure: Failure) -> None:
             self._note("kafka-batch-not-handled")
-            log.failure("records from Kafka were not handled, they come again", failure=failure)
+            if failure.check(OcppgwError) is None:
+                log.failure("records from Kafka were not handled, they come again", failure=failure)
+            else:
+                reason = failure.getErrorMessage()
+                log.warn("records from Kafka were not handled, they come again: {reason}", reason=reason)
             batch.settle(False)
 
         maybeDeferred(handle, batch.messages).addCallbacks(lambda _: batch.settle(True), failed)
@@ -214,6 +217,8 @@ class KafkaBus:
         last: list[Trouble | None] = [Trouble("", "")]
 
         def tell(trouble: Trouble | None) -> None:
+            if side == MESSENGER and trouble is not None and trouble.kind == MISSING:
+                trouble = None  # another node's topic: no trouble of this one
             if trouble != last[0]:
                 last[0] = trouble
                 self._reactor.callFromThread(self._health.tell, side, trouble)

@@ -41,6 +41,7 @@ LONGEST_BACK_OFF = 5.0
 SILENT_SECONDS = 4.0  # beyond a request's time limit: how often the broker is asked (clients.FRESH_SECONDS), and a bit
 
 UNREACHABLE = "unreachable"
+MISSING = "missing topic"
 
 EXPECTED = (KafkaError, NoBroker, BusError, OSError)  # of the library; all else is a fault of ours
 TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
@@ -54,6 +55,12 @@ class RecordRefused(BusError):
     def __init__(self, message: str, index: int, *, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.index = index
+
+
+class TopicAbsent(BusError):
+    """Kafka answers, and has no such topic."""
+
+    code = "TopicAbsent"
 
 
 class Job(msgspec.Struct, eq=False):
@@ -208,7 +215,7 @@ class Shipper:
             self._proved()
             raise
         except BusError as error:
-            self._report(Trouble("refused", str(error)))
+            self._report(Trouble(MISSING if isinstance(error, TopicAbsent) else "refused", str(error)))
             raise
         except Exception as fault:
             if not isinstance(fault, EXPECTED):
@@ -313,9 +320,9 @@ def too_large(record: Outgoing, index: int, limit: str) -> RecordRefused:
     )
 
 
-def missing_topic(topic: str, settings: KafkaSettings) -> BusError:
+def missing_topic(topic: str, settings: KafkaSettings) -> TopicAbsent:
     command = f"kafka-topics.sh --bootstrap-server {settings.brokers[0]} --create --topic {topic} --partitions 4"
-    return BusError(f"Kafka has no topic {topic} and makes none by itself", hint=command)
+    return TopicAbsent(f"Kafka has no topic {topic} and makes none by itself", hint=command)
 
 
 def trouble_of(fault: Exception, settings: KafkaSettings, cause: str) -> Trouble:

@@ -170,11 +170,13 @@ class Changes:
         ]
 
     def _compare_echo(self, key: str) -> None:
-        """Most likely Redis tells what this node wrote; but somebody else may have written after it."""
+        """Most likely Redis tells what this node wrote; but somebody else may have written after it. And this node may
+        write again before the answer to this comes."""
+        asked = self._own[key]
 
         def compare(raws: list[Reply]) -> None:
             own = self._own.get(key)
-            if own is None or own[0] != digest(raws[0]):
+            if own is None or digest(raws[0]) not in (asked[0], own[0]):
                 self._own.pop(key, None)
                 self._changed(key)
 

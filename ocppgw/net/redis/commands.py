@@ -1,12 +1,19 @@
-"""Commands of the whole fleet: records, who may send them, and their one end."""
+"""Commands of the whole fleet: records, who may send them, and their one end.
+
+A record may be the existing gateway's, or anybody's: one that can't be read is nobody's command, and its id can't be
+used. That is a CommandError, so that a request read from the bus becomes a dead letter and doesn't come for ever.
+"""
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
+from secrets import token_hex
+from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from ocppgw.errors import OcppgwError, StoreError
+from ocppgw.errors import CommandError, OcppgwError
 from ocppgw.net.redis.connection import Connection
 from ocppgw.net.redis.fleet_keys import FleetKeys
 from ocppgw.net.redis.fleet_scripts import CHANGE_COMMAND, OPEN_COMMAND, TAKE_COMMAND, TAKE_UNPUBLISHED
@@ -20,37 +27,52 @@ AT_ONCE = 1000  # commands looked at
 PUBLISHED_AT_ONCE = 100
 UNPUBLISHED_SECONDS = 10.0  # then somebody else publishes an end
 BEYOND_DEADLINE = 3600.0  # an open command's record lives at least as long
+UNIQUE = "unique:"  # behind `command-audit:` there begin the keys of message ids
+OUTCOMES = {"Accepted": "Accepted", "Rejected": "Rejected", "Failed": "Failed", "Timeout": "Unknown"}  # of the statuses
 
 Publish = Callable[[Record], "Deferred[None]"]
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(CommandRecord).decode
+_decode_object: Callable[[bytes], dict[str, Any]] = msgspec.json.Decoder(dict[str, Any]).decode
 _pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(tuple[str, str, bytes]).decode
+_unpack = msgspec.msgpack.Decoder(tuple[str, str, bytes, str]).decode
+_NO_COMMAND = CommandRecord("", "", "", "", "")
 
 
 class Commands:
     """`publish` fires when an event is durable on this node; `ttl` (seconds) is how long an ended command is kept."""
 
     def __init__(
-        self, calls: Connection, keys: FleetKeys, clock: Callable[[], float], publish: Publish, ttl: float
+        self,
+        calls: Connection,
+        keys: FleetKeys,
+        clock: Callable[[], float],
+        publish: Publish,
+        ttl: float,
+        note: Callable[[str], None] = lambda kind: None,
     ) -> None:
         self._calls, self._keys, self._clock, self._publish, self._ttl = calls, keys, clock, publish, ttl
+        self._note = note
+        self._token = token_hex(8)  # tells this process' ends from those of others
 
     async def open(self, record: CommandRecord, event: Record) -> CommandRecord | None:
         keys, name = self._keys, record.command_id
+        if name.startswith(UNIQUE):
+            raise CommandError(f"a commandId can't begin with {UNIQUE!r}", hint="a UUID will do")
         values: list[Word] = [_encode(record), _score(record.deadline), self._life(record), name]
         existing = await self._calls.script(OPEN_COMMAND, [keys.command(name), keys.open_commands], values)
         if existing is not None:
-            return _read(name, existing)
+            return _known(name, existing)
         await self._publish(event)
         return None
 
     async def find(self, command_id: str) -> CommandRecord | None:
         raw = await self._calls.call("GET", self._keys.command(command_id))
-        return None if raw is None else _read(command_id, raw)
+        return None if raw is None else read_command(command_id, raw)
 
     async def change(self, record: CommandRecord, event: Record) -> bool:
+        """An end that was stored but not published may be tried again by the process that stored it."""
         keys, name, is_end = self._keys, record.command_id, record.outcome is not None
         names = [
             keys.command(name),
@@ -58,11 +80,13 @@ class Commands:
             keys.waiting_for(record.charge_point_id),
             keys.unpublished,
             keys.unpublished_ends,
-            "" if record.unique_id is None else keys.unique + record.unique_id,
         ]
-        told = _pack((event.topic, event.key, event.value)) if is_end else b""
+        if record.unique_id is not None:
+            names.append(keys.unique + record.unique_id)
+        told = _pack((event.topic, event.key, event.value, self._token)) if is_end else b""
         now = _score(self._clock())
-        values: list[Word] = [_encode(record), self._life(record), name, "1" if is_end else "0", told, now]
+        ours = "1" if record.taken_by is not None else "0"
+        values: list[Word] = [_encode(record), self._life(record), name, "1" if is_end else "0", told, now, ours]
         if not await self._calls.script(CHANGE_COMMAND, names, values):
             return False
         await self._publish(event)
@@ -73,39 +97,58 @@ class Commands:
     async def take(self, record: CommandRecord, held_by: str | None) -> bool:
         waits = record.request is not None and record.taken_by is None
         names = [self._keys.command(record.command_id), self._keys.waiting_for(record.charge_point_id)]
-        since = _score(self._clock()) if waits else ""
+        since = _score(self._requested(record)) if waits else ""
         values: list[Word] = [_encode(record), record.command_id, record.taken_by or "", held_by or "", since]
         return bool(await self._calls.script(TAKE_COMMAND, names, values))
 
     async def all_open(self) -> Sequence[CommandRecord]:
-        return await self._records(self._keys.open_commands)
+        return [record for record in await self._records(self._keys.open_commands) if record.outcome is None]
 
     async def waiting(self, charge_point_id: str) -> Sequence[CommandRecord]:
         records = await self._records(self._keys.waiting_for(charge_point_id))
-        return [record for record in records if record.request is not None and record.taken_by is None]
+        return [
+            record
+            for record in records
+            if record.request is not None and record.taken_by is None and record.outcome is None
+        ]
 
     async def publish_unpublished(self) -> int:
         now, keys = self._clock(), self._keys
         values: list[Word] = [_score(now - UNPUBLISHED_SECONDS), _score(now), PUBLISHED_AT_ONCE]
         found = await self._calls.script(TAKE_UNPUBLISHED, [keys.unpublished, keys.unpublished_ends], values)
-        for name, told in zip(found[::2], found[1::2], strict=True):
-            await self._publish(Record(*_unpack(told)))
-            self._published(name.decode())
-        return len(found) // 2
+        count = 0
+        for raw_name, told in zip(found[::2], found[1::2], strict=True):
+            name, event = raw_name.decode("utf-8", "replace"), _event(told)
+            if event is None:
+                self._note("command-end-unreadable")
+                log.warn("the end of command {command} in Redis is no event, and is dropped", command=name)
+            else:
+                await self._publish(event)
+                count += 1
+            self._published(raw_name)
+        return count
 
     # --- inside
 
     async def _records(self, index: str) -> list[CommandRecord]:
-        names = [raw.decode() for raw in await self._calls.call("ZRANGE", index, 0, AT_ONCE - 1)]
+        """Of what the index names; what is no command's record goes from it."""
+        names = [raw.decode("utf-8", "replace") for raw in await self._calls.call("ZRANGE", index, 0, AT_ONCE - 1)]
         if not names:
             return []
         raws = await self._calls.call("MGET", *map(self._keys.command, names))
-        gone = [name for name, raw in zip(names, raws, strict=True) if raw is None]
+        found = {name: None if raw is None else read_command(name, raw) for name, raw in zip(names, raws, strict=True)}
+        gone = [name for name, record in found.items() if record is None]
         if gone:
             await self._calls.call("ZREM", index, *gone)
-        return [record for raw in raws if raw is not None and (record := _readable(raw)) is not None]
+        return [record for record in found.values() if record is not None]
 
-    def _published(self, name: str) -> None:
+    def _requested(self, record: CommandRecord) -> float:
+        try:
+            return datetime.fromisoformat(record.requested_at).timestamp()
+        except ValueError:
+            return self._clock()
+
+    def _published(self, name: Word) -> None:
         """Nobody waits for it: what stays is published once more, with the same eventId."""
         keys = self._keys
         commands: list[tuple[Word, ...]] = [("ZREM", keys.unpublished, name), ("HDEL", keys.unpublished_ends, name)]
@@ -121,17 +164,44 @@ def _score(seconds: float | None) -> str:
     return f"{seconds or 0.0:.3f}"
 
 
-def _readable(raw: bytes) -> CommandRecord | None:
+def read_command(command_id: str, raw: bytes) -> CommandRecord | None:
+    """None when it is no command's record. The existing gateway's have no outcome, and may lack other members."""
     try:
-        return _decode(raw)
-    except msgspec.MsgspecError:
+        record = _decode(raw)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        record = _as_far_as_readable(raw)
+    if not record.status:
         return None
+    outcome = OUTCOMES.get(record.status) if record.outcome is None else record.outcome
+    return msgspec.structs.replace(record, command_id=command_id, outcome=outcome)
 
 
-def _read(command_id: str, raw: bytes) -> CommandRecord:
-    record = _readable(raw)
+def _as_far_as_readable(raw: bytes) -> CommandRecord:
+    try:
+        members = _decode_object(raw)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return _NO_COMMAND
+    found: dict[str, Any] = {}
+    for field in msgspec.structs.fields(CommandRecord):
+        try:
+            found[field.name] = msgspec.convert(members[field.encode_name], field.type)
+        except (KeyError, msgspec.ValidationError):
+            continue
+    return msgspec.structs.replace(_NO_COMMAND, **found)
+
+
+def _known(command_id: str, raw: bytes) -> CommandRecord:
+    record = read_command(command_id, raw)
     if record is None:
-        raise StoreError(
-            f"the record of command {command_id} in Redis can't be read", hint="somebody else wrote it; delete its key"
+        raise CommandError(
+            f"what Redis has under commandId {command_id!r} is no command's record", hint="use another commandId"
         )
     return record
+
+
+def _event(told: bytes) -> Record | None:
+    try:
+        topic, key, value, _token = _unpack(told)
+    except msgspec.MsgspecError:
+        return None
+    return Record(topic, key, value)

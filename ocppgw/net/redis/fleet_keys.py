@@ -12,9 +12,18 @@ open-transactions:{chargePointId}          set     ids of those that have not en
 transaction-key:{chargePointId}:{digest}   string  the id that was given for a start with this idempotency key
 transaction-ids                            string  the highest transactionId given
 identity-files                             hash    chargePointId → digest of the identity file that was taken last
+
+Stations choose their message ids and (2.x) their transactions' ids, and a station's own id may hold a colon. So that
+none of them can name another one's key, colons in a transaction's id are escaped, and a reply is not written under a
+key that could be another one.
 """
 
+from collections.abc import Iterable
 from hashlib import sha256
+
+from ocppgw.net.redis.keys import Keys
+
+_ESCAPES = str.maketrans({"%": "%25", ":": "%3A"})
 
 
 class FleetKeys:
@@ -43,11 +52,8 @@ class FleetKeys:
     def state(self, charge_point_id: str) -> str:
         return self.states + charge_point_id
 
-    def answer(self, charge_point_id: str, message_id: str) -> str:
-        return f"{self.front}{charge_point_id}:{message_id}"
-
     def transaction(self, charge_point_id: str, transaction_id: str = "") -> str:
-        return f"{self.transactions}{charge_point_id}:{transaction_id}"
+        return f"{self.transactions}{charge_point_id}:{escaped(transaction_id)}"
 
     def opened(self, charge_point_id: str) -> str:
         return self.open_transactions + charge_point_id
@@ -55,3 +61,31 @@ class FleetKeys:
     def start(self, charge_point_id: str, key: str) -> str:
         """`key`: the idempotency key of a StartTransaction; it may be long and hold anything."""
         return f"{self.transaction_keys}{charge_point_id}:{sha256(key.encode()).hexdigest()}"
+
+
+class ReplyKeys:
+    """Keys of replies. `taken`: what other keys are, or, where they end with a colon, begin with."""
+
+    def __init__(self, front: str, taken: Iterable[str]) -> None:
+        self._front = front
+        names = [*taken, f"{front}rate:", f"{front}log:"]
+        self._names = frozenset(name for name in names if not name.endswith(":"))
+        self._families = tuple(name for name in names if name.endswith(":"))
+
+    def of(self, charge_point_id: str, message_id: str) -> str | None:
+        """None for one that could be another key."""
+        key = f"{self._front}{charge_point_id}:{message_id}"
+        if ":" in message_id or key in self._names or key.startswith(self._families):
+            return None
+        return key
+
+
+def reply_keys(keys: Keys, fleet: FleetKeys) -> ReplyKeys:
+    """Apart from all that the two hold."""
+    held = [*vars(keys).values(), *vars(fleet).values()]
+    return ReplyKeys(fleet.front, [name for name in held if isinstance(name, str) and name != fleet.front])
+
+
+def escaped(transaction_id: str) -> str:
+    """As it stands in keys, and in the sets of open transactions."""
+    return transaction_id.translate(_ESCAPES)

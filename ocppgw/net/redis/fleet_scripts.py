@@ -1,31 +1,70 @@
-"""Lua for commands, station states and transactions: each runs in Redis as one step, whatever other nodes do."""
+"""Lua for commands, station states and transactions: each runs in Redis as one step, whatever other nodes do.
 
-# KEYS: record, open commands. ARGV: the record, deadline, seconds to live, commandId. Returns what stands there.
+Anybody may have written what stands there. What can't be read counts as nothing where it is this fleet's own; a
+command's record that can't be read is left alone.
+"""
+
+# KEYS: record, open commands. ARGV: the record, deadline, seconds to live, commandId. Returns what stands there, '' for
+# what is no string.
 OPEN_COMMAND = b"""
-local existing = redis.call('GET', KEYS[1])
+local existing = redis.pcall('GET', KEYS[1])
 if existing then
-  return existing
+  return type(existing) == 'string' and existing or ''
 end
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[3])
 redis.call('ZADD', KEYS[2], ARGV[2], ARGV[4])
 return false
 """
 
-_HAS_ENDED = b"""
-local function has_ended(record)
-  local ends = {Accepted = true, Rejected = true, Failed = true, Timeout = true}
-  return record.outcome ~= nil or ends[record.status] == true
+# read(key): its JSON object, or nil.
+_READ = b"""
+local function read(key)
+  local raw = redis.pcall('GET', key)
+  if type(raw) ~= 'string' then
+    return nil
+  end
+  local is_json, value = pcall(cjson.decode, raw)
+  if is_json and type(value) == 'table' then
+    return value
+  end
+  return nil
 end
 """
 
-# KEYS: record, open commands, waiting commands, unpublished, their events, the unique key ("" for none).
-# ARGV: the record, seconds to live, commandId, "1" when it is the end, its event, now. Returns 1 when it was stored.
-CHANGE_COMMAND = (
-    _HAS_ENDED
+# read_command(key): a command's record, or nil. The existing gateway wrote records without an outcome.
+_COMMANDS = (
+    _READ
     + b"""
-local existing = redis.call('GET', KEYS[1])
-if not existing or has_ended(cjson.decode(existing)) then
+local function read_command(key)
+  local record = read(key)
+  if record and type(record.status) == 'string' then
+    return record
+  end
+  return nil
+end
+
+local function has_ended(record)
+  local ends = {Accepted = true, Rejected = true, Failed = true, Timeout = true}
+  return type(record.outcome) == 'string' or ends[record.status] == true
+end
+"""
+)
+
+# KEYS: record, open commands, waiting commands, unpublished, their events, the unique key if there is one (an
+# empty key would be one that Redis' ACL forbids).
+# ARGV: the record, seconds to live, commandId, "1" when it is the end, its event, now, "1" when this process has taken
+# it: then Redis has lost the record when there is none. Returns 1 when it was stored, now or by the same call before:
+# this very event is yet to be published then.
+CHANGE_COMMAND = (
+    _COMMANDS
+    + b"""
+local existing = read_command(KEYS[1])
+if not existing and ARGV[7] ~= '1' then
   return 0
+end
+if existing and has_ended(existing) then
+  local is_own = ARGV[4] == '1' and redis.call('HGET', KEYS[5], ARGV[3]) == ARGV[5]
+  return is_own and 1 or 0
 end
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
 if ARGV[4] == '1' then
@@ -34,7 +73,7 @@ if ARGV[4] == '1' then
   redis.call('ZADD', KEYS[4], ARGV[6], ARGV[3])
   redis.call('HSET', KEYS[5], ARGV[3], ARGV[5])
 end
-if KEYS[6] ~= '' then
+if KEYS[6] then
   redis.call('SET', KEYS[6], ARGV[3], 'EX', ARGV[2])
 end
 return 1
@@ -44,18 +83,14 @@ return 1
 # KEYS: record, waiting commands. ARGV: the record, commandId, its takenBy, another that may hold it, when it was asked
 # for ("" when it does not wait). Returns 1 when it was stored.
 TAKE_COMMAND = (
-    _HAS_ENDED
+    _COMMANDS
     + b"""
-local existing = redis.call('GET', KEYS[1])
-if not existing then
-  return 0
-end
-local before = cjson.decode(existing)
-if has_ended(before) then
+local before = read_command(KEYS[1])
+if not before or has_ended(before) then
   return 0
 end
 local taken = before.takenBy
-if taken and taken ~= ARGV[3] and taken ~= ARGV[4] then
+if type(taken) == 'string' and taken ~= ARGV[3] and taken ~= ARGV[4] then
   return 0
 end
 redis.call('SET', KEYS[1], ARGV[1], 'KEEPTTL')
@@ -88,7 +123,12 @@ return found
 SAVE_STATES = b"""
 for i, key in ipairs(KEYS) do
   local epoch, body = ARGV[2 * i], ARGV[2 * i + 1]
-  if (tonumber(redis.call('HGET', key, 'epoch')) or 0) <= tonumber(epoch) then
+  local kept = redis.pcall('HGET', key, 'epoch')
+  if type(kept) == 'table' then  -- an error: it is no hash
+    redis.call('DEL', key)
+    kept = false
+  end
+  if (tonumber(kept or '') or 0) <= tonumber(epoch) then
     redis.call('HSET', key, 'epoch', epoch, 'body', body)
     redis.call('EXPIRE', key, ARGV[1])
   end
@@ -102,54 +142,126 @@ for i, key in ipairs(KEYS) do
 end
 """
 
-# KEYS: station state, open transactions. ARGV: what keys of the station's transactions begin with.
-# Returns {epoch, body, transaction, …}.
-LOAD_STATE = b"""
-local state = redis.call('HMGET', KEYS[1], 'epoch', 'body')
-local found = {state[1], state[2]}
-for _, id in ipairs(redis.call('SMEMBERS', KEYS[2])) do
-  local transaction = redis.call('GET', ARGV[1] .. id)
-  if transaction then
-    found[#found + 1] = transaction
-  else
-    redis.call('SREM', KEYS[2], id)
+# running(key, front): the JSON of the open transactions whose set is `key`; `front` is what their own keys begin with.
+# No more than a station may have: a faulty one starts them without end.
+_RUNNING = b"""
+local function running(key, front)
+  local ids, found = redis.pcall('SMEMBERS', key), {}
+  if ids.err then
+    return found
   end
+  for i = 1, math.min(#ids, 1000) do
+    local id = ids[i]
+    local transaction = redis.pcall('GET', front .. id)
+    if type(transaction) == 'string' then
+      found[#found + 1] = transaction
+    else
+      redis.call('SREM', key, id)
+    end
+  end
+  return found
+end
+"""
+
+# KEYS: station state, open transactions. ARGV: what keys of the station's transactions begin with.
+# Returns {epoch, body, {transaction, …}}.
+LOAD_STATE = (
+    _RUNNING
+    + b"""
+local state = redis.pcall('HMGET', KEYS[1], 'epoch', 'body')
+if state.err then
+  state = {false, false}
+end
+return {state[1], state[2], running(KEYS[2], ARGV[1])}
+"""
+)
+
+# KEYS: open transactions of stations. ARGV: for each what keys of its transactions begin with. Returns a list for each.
+RUNNING = (
+    _RUNNING
+    + b"""
+local found = {}
+for i, key in ipairs(KEYS) do
+  found[i] = running(key, ARGV[i])
 end
 return found
 """
+)
 
-# KEYS: transaction, open transactions, the start's key ("" for none). ARGV: the transaction, its id, its epoch, seconds
-# to live when open and when ended. An older node's records don't replace newer ones; start and end are kept whoever
-# tells of them.
-SAVE_TRANSACTION = b"""
-local after = cjson.decode(ARGV[1])
-local text = ARGV[1]
-local existing = redis.call('GET', KEYS[1])
-if existing then
-  local before = cjson.decode(existing)
-  local is_newer = not before.reserved and (before.epoch or 0) > tonumber(ARGV[3])
-  if is_newer then
-    before.startedAt = before.startedAt or after.startedAt
-    before.endedAt = before.endedAt or after.endedAt
-    after, text = before, cjson.encode(before)
-  elseif (before.startedAt and not after.startedAt) or (before.endedAt and not after.endedAt) then
-    after.startedAt = before.startedAt or after.startedAt
-    after.endedAt = before.endedAt or after.endedAt
-    text = cjson.encode(after)
+# add_open(key, id, life)
+_ADD_OPEN = b"""
+local function add_open(key, id, life)
+  if type(redis.pcall('SADD', key, id)) == 'table' then  -- an error: it is no set
+    redis.call('DEL', key)
+    redis.call('SADD', key, id)
+  end
+  redis.call('EXPIRE', key, life)
+end
+"""
+
+# KEYS: transaction, open transactions, the start's key if there is one. ARGV: the transaction, its id, its epoch,
+# seconds to live when open and when ended. What two nodes tell of a transaction is merged: records of both, of two
+# under one number the newer node's; its start and end, whoever tells of them. Times keep all their digits.
+SAVE_TRANSACTION = (
+    _READ
+    + _ADD_OPEN
+    + b"""
+local MOST_RECORDS = 32
+
+local function object(value)
+  return type(value) == 'table' and value or {}
+end
+
+local function encode(transaction)
+  local times = ''
+  for _, name in ipairs({'startedAt', 'endedAt'}) do
+    if transaction[name] then
+      times = times .. string.format('"%s":%.17g,', name, transaction[name])
+      transaction[name] = nil
+    end
+  end
+  return '{' .. times .. string.sub(cjson.encode(transaction), 2)
+end
+
+local after, text = cjson.decode(ARGV[1]), ARGV[1]
+local before = read(KEYS[1])
+if before and type(before.transactionId) == 'string' then
+  local newer, older, is_merged = after, before, false
+  if before.reserved ~= true and (tonumber(before.epoch) or 0) > tonumber(ARGV[3]) then
+    newer, older, is_merged = before, after, true
+  end
+  local records, count = object(newer.records), 0
+  for _ in pairs(records) do
+    count = count + 1
+  end
+  for number, content in pairs(object(older.records)) do
+    if records[number] == nil and count < MOST_RECORDS then
+      records[number], count, is_merged = content, count + 1, true
+    end
+  end
+  for name, kind in pairs({startedAt = 'number', endedAt = 'number', key = 'string'}) do
+    if type(newer[name]) ~= kind and type(older[name]) == kind then
+      newer[name], is_merged = older[name], true
+    end
+  end
+  if is_merged then
+    newer.records = count > 0 and records or nil
+    after = {startedAt = newer.startedAt, endedAt = newer.endedAt}
+    text = encode(newer)
   end
 end
 local life = after.endedAt and ARGV[5] or ARGV[4]
 redis.call('SET', KEYS[1], text, 'EX', life)
 if after.endedAt or not after.startedAt then
-  redis.call('SREM', KEYS[2], ARGV[2])
+  redis.pcall('SREM', KEYS[2], ARGV[2])
 else
-  redis.call('SADD', KEYS[2], ARGV[2])
-  redis.call('EXPIRE', KEYS[2], ARGV[4])
+  add_open(KEYS[2], ARGV[2], ARGV[4])
 end
-if KEYS[3] ~= '' then
+if KEYS[3] then
   redis.call('SET', KEYS[3], ARGV[2], 'EX', life)
 end
 """
+)
 
 # The counter of transaction ids after `count` more: it goes on above what this node has seen, and far above when Redis
 # has lost what it knew. ARGV from `at`: highest id this node knows, where a new fleet begins, the gap, the limit.
@@ -184,6 +296,7 @@ return count_up(KEYS[1], 2, tonumber(ARGV[1])) or false
 # before}; nothing when ids are used up.
 RESERVE_ID = (
     _COUNT
+    + _ADD_OPEN
     + b"""
 local given = redis.call('GET', KEYS[1])
 if given then
@@ -196,8 +309,7 @@ end
 local id = string.format('%d', last)
 redis.call('SET', KEYS[1], id, 'EX', ARGV[3])
 redis.call('SET', ARGV[1] .. id, '{"transactionId":"' .. id .. '",' .. ARGV[2], 'EX', ARGV[3])
-redis.call('SADD', KEYS[3], id)
-redis.call('EXPIRE', KEYS[3], ARGV[3])
+add_open(KEYS[3], id, ARGV[3])
 return {id, false, '0'}
 """
 )

@@ -13,13 +13,13 @@ from twisted.logger import Logger
 
 from ocppgw.errors import OcppgwError, StoreError
 from ocppgw.net.redis.commands import Commands
-from ocppgw.net.redis.fleet_keys import FleetKeys
+from ocppgw.net.redis.fleet_keys import FleetKeys, reply_keys
 from ocppgw.net.redis.identity_files import FileEvent, IdentityFiles
 from ocppgw.net.redis.scanning import read_hashes
 from ocppgw.net.redis.settings import RedisSettings
 from ocppgw.net.redis.stations import Body, Carrier, Stations, read_body
 from ocppgw.net.redis.store import RedisAccessStore
-from ocppgw.net.redis.transactions import Transactions, read
+from ocppgw.net.redis.transactions import Transactions
 from ocppgw.ocpp.effects import Record
 from ocppgw.ocpp.state import StationState, Transaction, TransactionFound
 from ocppgw.ports import CommandRecord, StationRow
@@ -61,12 +61,14 @@ class FleetStore(RedisAccessStore):
     ) -> None:
         super().__init__(settings, reactor, publish, tls, note, **others)
         self._reactor, self._local, self._serves_without, self._note = reactor, local, serves_without, note
+        self._transactions_kept = transactions_kept
         self._fleet_keys = keys = FleetKeys(settings.prefix)
-        self._commands = Commands(self.calls, keys, reactor.seconds, publish, command_ttl)
+        self._commands = Commands(self.calls, keys, reactor.seconds, publish, command_ttl, note)
         self._transactions = Transactions(
             self.calls, keys, reactor.seconds, local.highest_transaction_id(), local.raise_transaction_id, note
         )
-        self.stations = Stations(self.calls, keys, reactor, transactions_kept, answers_kept, note)
+        replies = reply_keys(self.keys, keys)
+        self.stations = Stations(self.calls, keys, reactor, transactions_kept, answers_kept, note, replies)
         self._files = IdentityFiles(self, self.calls, keys)
         self._leasing: IDelayedCall | None = None
         self._telling: IDelayedCall | None = None
@@ -75,7 +77,7 @@ class FleetStore(RedisAccessStore):
         super().start()
         self.stations.start()
         self._lease()
-        self._tell()
+        self.tell_old()
 
     def stop(self) -> None:
         """After `stations.stop`. At once; calls that are open fail."""
@@ -165,15 +167,10 @@ class FleetStore(RedisAccessStore):
             row = _with_identity(name, row, known.identity)
         if row is None:
             return None
-        for number in await self.calls.call("SMEMBERS", keys.opened(name)):
-            transaction = await self.calls.call("GET", keys.transaction(name, number.decode()))
-            found = None if transaction is None else read(transaction)
-            if found is not None and found.records and found.started_at is not None:
-                row.open_transactions[found.transaction_id] = found.started_at
-        return row
+        running = await self._transactions.running([name])
+        return msgspec.structs.replace(row, open_transactions=running[name])
 
     async def _known_stations(self) -> list[StationRow]:
-        """Without their open transactions: one station shows its own."""
         bodies = await read_hashes(self.calls, self._fleet_keys.states, "body", self._reactor.seconds)
         rows = {name: row for name, raw in bodies.items() if (row := _row(name, read_body(raw))) is not None}
         offset, total = 0, 1
@@ -184,7 +181,8 @@ class FleetStore(RedisAccessStore):
             for identity in page.identities:
                 name = identity["chargePointId"]
                 rows[name] = _with_identity(name, rows.get(name), identity)
-        return list(rows.values())
+        running = await self._transactions.running(list(rows))
+        return [msgspec.structs.replace(row, open_transactions=running[name]) for name, row in rows.items()]
 
     def _lease(self) -> None:
         self._leasing = self._reactor.callLater(LEASE_SECONDS, self._lease)
@@ -193,9 +191,14 @@ class FleetStore(RedisAccessStore):
         )
 
     async def _tell_old(self) -> None:
-        """What the last process on this disk may not have told the fleet; it is merged, so to repeat it is harmless."""
+        """What the last process on this disk may not have told the fleet; it is merged, so to repeat it is harmless.
+
+        But not what is open here since long ago: it may have ended at another node, and be forgotten in Redis by now.
+        """
+        oldest = self._reactor.seconds() - self._transactions_kept
         for name, transaction in await self._local.recent_transactions():
-            await self.stations.save_transaction(name, transaction)
+            if transaction.ended_at is not None or (transaction.started_at or 0.0) > oldest:
+                await self.stations.save_transaction(name, transaction)
 
     def _not_told(self, failure: Any) -> None:
         """Redis is away: after a while again."""
@@ -203,9 +206,10 @@ class FleetStore(RedisAccessStore):
             log.failure("transactions of the last process were not told to Redis", failure=failure)
             return
         self._note("old-transactions-not-told")
-        self._telling = self._reactor.callLater(TELL_AGAIN_SECONDS, self._tell)
+        self._telling = self._reactor.callLater(TELL_AGAIN_SECONDS, self.tell_old)
 
-    def _tell(self) -> None:
+    def tell_old(self) -> None:
+        """What this node has on its disk of transactions, to a Redis that may not know it."""
         Deferred.fromCoroutine(self._tell_old()).addErrback(self._not_told)
 
 

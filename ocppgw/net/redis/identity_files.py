@@ -21,7 +21,8 @@ class Identities(Protocol):
 
 class IdentityFiles:
     """A file is taken when its digest is another than the one that was taken last: what was changed or deleted by other
-    means meanwhile stays so until then. A file that is gone takes its identity with it, unless another node has it."""
+    means meanwhile stays so until then. A file that this process had, and that is gone, takes its identity with it;
+    another node that still has it brings it back when it reads its files again."""
 
     def __init__(self, identities: Identities, calls: Connection, keys: FleetKeys) -> None:
         self._identities, self._calls, self._key = identities, calls, keys.identity_files

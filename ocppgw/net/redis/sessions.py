@@ -12,7 +12,7 @@ one that lost its latest writes in a failover gives an epoch twice, and a node t
 can choose one that is above what came before (see `routing.ownership`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -211,6 +211,9 @@ class RedisSessions:
     def nodes(self) -> "Deferred[Sequence[NodeRow]]":
         return Deferred.fromCoroutine(self._nodes())
 
+    def living(self, node_ids: Collection[str]) -> "Deferred[Sequence[NodeRow]]":
+        return Deferred.fromCoroutine(self._living(sorted(node_ids)))
+
     def sessions(self) -> "Deferred[Mapping[str, SessionRow]]":
         return Deferred.fromCoroutine(self._sessions())
 
@@ -220,6 +223,13 @@ class RedisSessions:
             return None
         session = read_session(charge_point_id, answer[0])
         return None if session is None else (session, read_node(session.node_id, answer[1]))
+
+    async def _living(self, node_ids: Sequence[str]) -> list[NodeRow]:
+        if not node_ids:
+            return []
+        raws = await self._calls.call("MGET", *map(self._keys.node, node_ids))
+        nodes = [read_node(node_id, raw) for node_id, raw in zip(node_ids, raws, strict=True)]
+        return [node for node in nodes if node is not None]
 
     async def _nodes(self) -> list[NodeRow]:
         rows = await read_family(self._calls, self._keys.nodes, self._clock.seconds)

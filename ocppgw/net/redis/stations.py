@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from ocppgw.errors import OcppgwError
 from ocppgw.net.redis.connection import Connection
-from ocppgw.net.redis.fleet_keys import FleetKeys
+from ocppgw.net.redis.fleet_keys import FleetKeys, ReplyKeys, escaped
 from ocppgw.net.redis.fleet_scripts import LOAD_STATE, SAVE_ANSWERS, SAVE_STATES, SAVE_TRANSACTION
 from ocppgw.net.redis.transactions import OPEN_LIFE, read, written
 from ocppgw.net.redis.wire import Word
@@ -100,10 +100,12 @@ class Stations:
         transactions_kept: float,
         answers_kept: float,
         note: Callable[[str], None],
+        replies: ReplyKeys,
     ) -> None:
-        self._calls, self._keys, self._clock, self._note = calls, keys, clock, note
+        self._calls, self._keys, self._replies, self._clock, self._note = calls, keys, replies, clock, note
         self._transactions_kept, self._answers_kept = max(1, int(transactions_kept)), int(answers_kept * 1000)
         self._marked: dict[str, Carrier] = {}
+        self._writing: dict[str, Carrier] = {}  # on their way
         self._written: dict[str, _Written] = {}
         self._flushing: Deferred[None] | None = None
         self._timer: IDelayedCall | None = None
@@ -160,13 +162,17 @@ class Stations:
         while len(self._marked) > MAX_MARKED:
             del self._marked[next(iter(self._marked))]
             self._note("state-not-written")
-        marked, self._marked = list(self._marked.items()), {}
-        for start in range(0, len(marked), AT_ONCE):
-            try:
-                await self._write([carrier for _, carrier in marked[start : start + AT_ONCE]])
-            except OcppgwError:
-                self._marked = dict(marked[start:]) | self._marked
-                raise
+        self._writing, self._marked = self._marked, {}
+        marked = list(self._writing.items())
+        try:
+            for start in range(0, len(marked), AT_ONCE):
+                try:
+                    await self._write([carrier for _, carrier in marked[start : start + AT_ONCE]])
+                except OcppgwError:
+                    self._marked = dict(marked[start:]) | self._marked
+                    raise
+        finally:
+            self._writing = {}
 
     async def _write(self, carriers: Sequence[Carrier]) -> None:
         keys: list[str] = []
@@ -214,15 +220,17 @@ class Stations:
             told = set() if before is None else before.answers
             for message_id, answered in list(state.recent.items()):
                 after.answers.add(message_id)
-                if message_id not in told and answered.text:
-                    answers.append((self._keys.answer(name, message_id), answered.text))
+                key = self._replies.of(name, message_id)
+                if message_id not in told and answered.text and key is not None:
+                    answers.append((key, answered.text))
         return after, sent
 
     def _save(self, name: str, transaction: Transaction, epoch: int) -> "Deferred[Any]":
         key, number = transaction.key, transaction.transaction_id
         names = [self._keys.transaction(name, number), self._keys.opened(name)]
-        names.append(self._keys.start(name, key) if key else "")
-        values: list[Word] = [written(transaction, epoch), number, epoch, OPEN_LIFE, self._transactions_kept]
+        if key:
+            names.append(self._keys.start(name, key))
+        values: list[Word] = [written(transaction, epoch), escaped(number), epoch, OPEN_LIFE, self._transactions_kept]
         return self._calls.script(SAVE_TRANSACTION, names, values)
 
     def save_transaction(self, charge_point_id: str, transaction: Transaction) -> "Deferred[Any]":
@@ -246,15 +254,16 @@ class Stations:
         """The one in memory, as long as no other node had the station since."""
         names = [self._keys.state(charge_point_id), self._keys.opened(charge_point_id)]
         found = await self._calls.script(LOAD_STATE, names, [self._keys.transaction(charge_point_id)])
-        epoch, raw, *transactions = found
+        raw_epoch, raw, transactions = found
+        epoch = int(raw_epoch) if raw_epoch is not None and raw_epoch.isdigit() else 0
         own = self.own(charge_point_id)
-        if own is not None and int(epoch or 0) <= own[0]:
+        if own is not None and epoch <= own[0]:
             return own[1]
         return _state(raw, transactions)
 
     def own(self, charge_point_id: str) -> tuple[int, StationState] | None:
         """What this node knows by itself, and since which epoch."""
-        marked = self._marked.get(charge_point_id)
+        marked = self._marked.get(charge_point_id) or self._writing.get(charge_point_id)
         if marked is not None:
             return marked.epoch, marked.state
         kept = self._written.get(charge_point_id)

@@ -5,18 +5,20 @@ crash, the same start gets the same id. A small lease of ids lets transactions b
 sent again to another node before this one could tell, gets a second id.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
+from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from ocppgw.errors import OcppgwError, StoreError
 from ocppgw.net.redis.connection import Connection
 from ocppgw.net.redis.fleet_keys import FleetKeys
-from ocppgw.net.redis.fleet_scripts import LEASE_IDS, RESERVE_ID
+from ocppgw.net.redis.fleet_scripts import LEASE_IDS, RESERVE_ID, RUNNING
 from ocppgw.net.redis.wire import Word
-from ocppgw.ocpp.state import Transaction, TransactionFound
+from ocppgw.ocpp.state import RECENT_RECORDS, Transaction, TransactionFound
 
 log = Logger(namespace="ocppgw.redis")
 
@@ -24,8 +26,10 @@ MAX_ID = 2**31 - 1
 SECONDS_OF_2020 = 1_577_836_800
 GAP = 1_000_000  # far more than all nodes together may have given out unseen
 LEASED = 100
+KEPT_EVERY = 1000  # ids, from one write to the disk to the next
 OPEN_LIFE = 400 * 86_400  # a charger may be offline for long
 MAX_LOCAL = 10_000  # starts that were given leased ids and are remembered
+AT_ONCE = 200  # stations whose open transactions are read in one round trip
 
 _encode = msgspec.json.Encoder().encode
 
@@ -58,7 +62,7 @@ class Transactions:
         note: Callable[[str], None],
     ) -> None:
         self._calls, self._keys, self._clock, self._raised, self._note = calls, keys, clock, raised, note
-        self._highest = highest
+        self._highest, self._kept = highest, 0
         self._leased: list[int] = []
         self._is_leasing = False
         self._local: dict[tuple[str, str], int] = {}
@@ -70,7 +74,7 @@ class Transactions:
     async def by_key(self, charge_point_id: str, key: str) -> TransactionFound:
         local = self._local.get((charge_point_id, key))
         if local is not None:
-            return TransactionFound(None, local)
+            return await self._from_hand(charge_point_id, key, local)
         try:
             answer = await self._reserve(charge_point_id, key)
         except StoreError:
@@ -84,6 +88,16 @@ class Transactions:
             if stored is not None and not stored.reserved:
                 return TransactionFound(as_transaction(stored), 0)
         return TransactionFound(None, int(name))
+
+    async def running(self, names: Sequence[str]) -> dict[str, dict[str, float]]:
+        """Open transactions of stations: their ids, and when they started."""
+        found: dict[str, dict[str, float]] = {}
+        for start in range(0, len(names), AT_ONCE):
+            some = names[start : start + AT_ONCE]
+            fronts: list[Word] = [self._keys.transaction(name) for name in some]
+            answer = await self._calls.script(RUNNING, [self._keys.opened(name) for name in some], fronts)
+            found.update((name, _started(raws)) for name, raws in zip(some, answer, strict=True))
+        return found
 
     async def lease(self) -> None:
         """Have some ids in hand. Called now and then."""
@@ -112,6 +126,18 @@ class Transactions:
     def _counting(self) -> list[Word]:
         return [self._highest, max(1, int(self._clock()) - SECONDS_OF_2020), GAP, MAX_ID]
 
+    async def _from_hand(self, charge_point_id: str, key: str, number: int) -> TransactionFound:
+        """Its id was given while Redis was away; it may have been stored since."""
+        try:
+            raw = await self._calls.call("GET", self._keys.transaction(charge_point_id, str(number)))
+        except StoreError:
+            raw = None
+        transaction = None if raw is None else read(raw)
+        if transaction is None:
+            return TransactionFound(None, number)
+        self._local.pop((charge_point_id, key), None)
+        return TransactionFound(transaction, 0)
+
     def _from_lease(self, charge_point_id: str, key: str) -> int:
         self._note("transaction-id-from-lease")
         if not self._leased:
@@ -122,9 +148,26 @@ class Transactions:
         return number
 
     def _saw(self, number: int) -> None:
-        if number > self._highest:
-            self._highest = number
-            self._raised(number)
+        self._highest = max(self._highest, number)
+        if number >= self._kept + KEPT_EVERY:
+            self._kept = number
+            maybeDeferred(self._raised, number).addErrback(self._not_kept)
+
+    def _not_kept(self, failure: Failure) -> None:
+        """A later one is; GAP is far larger than what is not kept."""
+        self._note("transaction-id-not-kept")
+        if failure.check(OcppgwError) is None:
+            log.failure("the highest transaction id was not kept", failure=failure)
+
+
+def _started(raws: Sequence[bytes]) -> dict[str, float]:
+    """Without those of which only the id was given."""
+    known = [transaction for raw in raws if (transaction := read(raw)) is not None]
+    return {
+        transaction.transaction_id: transaction.started_at
+        for transaction in sorted(known, key=lambda transaction: transaction.started_at or 0.0)
+        if transaction.started_at is not None and transaction.records
+    }
 
 
 def read_stored(raw: bytes) -> StoredTransaction | None:
@@ -140,7 +183,10 @@ def read(raw: bytes) -> Transaction | None:
 
 
 def as_transaction(stored: StoredTransaction) -> Transaction:
-    return Transaction(stored.transaction_id, stored.key, stored.started_at, stored.ended_at, dict(stored.records))
+    """Its records in the order in which they came, as far as their numbers tell; 1.6's stop (-1) was the last."""
+    numbers = sorted(stored.records, key=lambda number: (number < 0, number))[-RECENT_RECORDS:]
+    records = {number: stored.records[number] for number in numbers}
+    return Transaction(stored.transaction_id, stored.key, stored.started_at, stored.ended_at, records)
 
 
 def written(transaction: Transaction, epoch: int) -> bytes:
