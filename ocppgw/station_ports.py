@@ -63,6 +63,7 @@ class Ports:
             shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             shared.bind((host, port))
             shared.listen(backlog)
+            shared.setblocking(False)  # else the reactor's accept waits for the next connection
             opened: IListeningPort = self._reactor.adoptStreamPort(shared.fileno(), family, factory)  # it duplicates it
         return opened
 

@@ -295,6 +295,15 @@ class CheckConfigTests(SynchronousTestCase):
         ]
         self.assertEqual(result.stdout.splitlines(), expected)
 
+    def test_certificates_of_redis_are_looked_at(self) -> None:
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        tables = '[node]\nid = "n"\n[kafka]\nenabled = true\n[redis]\nenabled = {}\nurl = "rediss://redis.example"\n'
+        for is_on, code in (("true", 1), ("false", 0)):
+            (folder / "x.toml").write_text(tables.format(is_on) + 'tls_ca_path = "nowhere.pem"\n')
+            result = run("", "check-config", "-c", str(folder / "x.toml"))
+            self.assertEqual((result.exit_code, "nowhere.pem" in result.output), (code, bool(code)), result.output)
+
     def test_the_files_that_are_named_are_looked_at_too(self):
         folder = Path(self.mktemp())
         folder.mkdir()

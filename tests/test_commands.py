@@ -128,6 +128,7 @@ class FakeLink:
         self.station = StationFacts(charge_point_id, "station-1", "tenant-1")
         self.calls: list[PendingCall] = []
         self.proof = UNPROVED
+        self.is_accepted = True
 
     def call(self, pending: PendingCall) -> None:
         self.calls.append(pending)

@@ -156,7 +156,7 @@ class ClientTests(SynchronousTestCase):
             LibraryProducer(self.settings)
         with self.assertRaisesRegex(NoBroker, "ECONNREFUSED"):
             LibraryConsumer(self.settings, ["commands"], "group")
-        assert set(threading.enumerate()) == threads
+        assert not set(threading.enumerate()) - threads
 
     def test_staying_in_a_group_reads_nothing_of_what_it_assigns(self) -> None:
         """Were the position to move on, records that were never handled would be committed."""

@@ -153,6 +153,24 @@ class ReaderTests(SynchronousTestCase):
             self.turns(1)
         assert len(self.flushLoggedErrors(ZeroDivisionError)) == 1
 
+    def test_commits_that_do_not_get_through_are_one_outage(self) -> None:
+        """A broker that answers is no end of it: the group's coordinator may be another one."""
+        self.read().settle(True)
+        self.consumer.commit_faults = [KafkaTimeoutError("late")] * 5
+        self.told.clear()
+        self.turns(5)
+        assert [trouble and trouble.kind for trouble in self.told] == ["unreachable"] * 5
+        self.turns(2)
+        assert self.told[-1] is None
+
+    def test_a_login_that_is_refused_meanwhile_is_told(self) -> None:
+        self.read().settle(True)
+        self.consumer.commit_faults = [KafkaTimeoutError("late")]
+        self.consumer.refusal = SaslAuthenticationFailedError("wrong password")
+        self.turns(1)
+        assert self.told[-1] is not None
+        assert self.told[-1].kind == "login"
+
     def test_a_batch_whose_consumer_was_lost_is_never_committed(self) -> None:
         batch = self.read()
         self.consumer.refusal = SaslAuthenticationFailedError("no")

@@ -171,3 +171,8 @@ class Telling(SynchronousTestCase):
     def test_a_node_that_is_alone_has_nobody_to_tell(self) -> None:
         bus = KafkaBus(KafkaSettings(brokers=("kafka:9092",)), self.reactor, connect_producer=self.connect)
         self.assertIn("does not run", self.failure(bus.tell("node-2", {"chargePointId": "CP-1"})))
+
+    def test_what_can_not_be_written_fails_like_all_else(self) -> None:
+        """The callers have an errback, and no `except`."""
+        for message in ({}, {"chargePointId": "CP-1", "text": "\ud800"}, {"chargePointId": "CP-1", "what": object()}):
+            self.failureResultOf(self.bus.tell("node-2", message), BusError)

@@ -25,7 +25,7 @@ from ocppgw.ocpp.effects import (
 )
 from ocppgw.ocpp.outcomes import Outcome
 from ocppgw.ocpp.session import StationFacts
-from ocppgw.ocpp.state import TransactionFound
+from ocppgw.ocpp.state import StationState, TransactionFound
 from ocppgw.ocpp.versions import V16
 from ocppgw.routing.links import Link, Surroundings
 from tests.build_edge import METRICS, NOW
@@ -39,6 +39,7 @@ class ScriptedSession:
 
     def __init__(self, charge_point_id: str) -> None:
         self.station = StationFacts(charge_point_id, "station-" + charge_point_id, "tenant-1")
+        self.state = StationState()
         self.latency = 0.0
         self.inputs: list[tuple[Any, ...]] = []
         self.script: dict[str, Any] = {}
@@ -109,6 +110,9 @@ class Around:
 
     def link_opened(self, link: Link) -> None:
         self.events.append(("link opened", link.station.charge_point_id))
+
+    def accepted(self, link: Link) -> None:
+        self.events.append(("accepted", link.station.charge_point_id))
 
     def request(self, link: Link, wanted: SignRequest) -> None:
         self.events.append(("sign", link.station.charge_point_id, wanted.csr))
@@ -210,6 +214,14 @@ class LinkTests(SynchronousTestCase):
         self.link.refused(4, "the disk is full")
         self.assertEqual(self.session(self.link).inputs[1:], [("durable", 3), ("refused", 4)])
         self.assertEqual(self.events[1:], [("first", b"answer"), ("first", b"error")])
+
+    def test_once_its_boot_is_accepted_commands_are_told(self) -> None:
+        session = self.session(self.link)
+        self.link.durable(3)
+        session.state.boot_status = "Accepted"
+        self.link.durable(4)
+        self.link.durable(5)
+        self.assertEqual(self.events[1:], [("accepted", "CP-001")])
 
     def test_the_stores_reply_to_a_question_comes_back(self) -> None:
         self.session(self.link).script["answered"] = [Send(b"answer")]

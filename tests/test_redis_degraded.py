@@ -2,15 +2,19 @@
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from ocppgw.errors import StoreError
 from ocppgw.net.redis import RedisSettings
 from ocppgw.net.redis import memory as memory_module
+from ocppgw.net.redis.connection import Connection
 from ocppgw.net.redis.fleet import DELETIONS_COUNT_SECONDS, Fleet
-from ocppgw.net.redis.health import Health, Trouble
+from ocppgw.net.redis.health import REFUSED_SECONDS, Health, Trouble
 from ocppgw.net.redis.keys import Keys
 from ocppgw.net.redis.memory import Memory
 from ocppgw.net.redis.records import encode
+from ocppgw.net.redis.replies import ReplyReader
 from ocppgw.ports import Known
 from tests.build_redis import ADDRESS, FakeRedis
 from tests.test_redis_changes import CP_1, NEW, OLD, NodeCase, mget
@@ -131,6 +135,109 @@ class Telling(SynchronousTestCase):
         self.assertEqual(health.status(), (True, flapping))
         clock.advance(60.0)
         self.assertEqual(health.status(), (True, ""))
+
+    def test_a_redis_that_answers_but_takes_no_writes_is_not_well_until_it_stops_saying_so(self) -> None:
+        health, clock, notes = self.build()
+        health.refused("OOM")
+        full = "Redis at redis.example refuses writes: its memory is used up (maxmemory)"
+        self.assertEqual(health.status(), (False, full))
+        clock.advance(REFUSED_SECONDS - 1.0)
+        health.refused("OOM")
+        clock.advance(REFUSED_SECONDS - 1.0)
+        self.assertEqual(health.status(), (False, full))
+        clock.advance(1.0)
+        self.assertEqual(health.status(), (True, ""))
+        self.assertEqual(notes, ["redis-refuses"])
+
+    def test_each_refusal_and_its_end_are_logged_once(self) -> None:
+        health, clock, notes = self.build()
+        with capturedLogs() as events:
+            for _ in range(3):
+                health.refused("NOREPLICAS")
+                health.took(0.01)
+            clock.advance(REFUSED_SECONDS)
+            for _ in range(2):
+                health.took(0.01)
+        lines = [formatEvent(event) for event in events]
+        self.assertEqual(len(lines), 2)
+        self.assertIn("min-replicas-to-write", str(lines[0]))
+        self.assertEqual(lines[1], "Redis at redis.example refuses nothing any more")
+        health.refused("NOREPLICAS")
+        self.assertEqual(notes, ["redis-refuses"] * 2)
+
+    def test_what_is_refused_of_one_call_says_nothing_of_redis(self) -> None:
+        health, _, notes = self.build()
+        for kind in ("NOPERM", "WRONGTYPE", "ERR", ""):
+            health.refused(kind)
+        self.assertEqual((health.status(), notes), ((True, ""), []))
+
+    def test_an_outage_ends_what_was_refused_before_it(self) -> None:
+        health, _, _ = self.build()
+        health.refused("LOADING")
+        health.tell(AWAY)
+        self.assertEqual(health.status(), (False, "Redis is away"))
+        health.tell(None)
+        self.assertEqual(health.status(), (True, ""))
+
+
+class Refusals(SynchronousTestCase):
+    """Redis answers, with errors."""
+
+    def setUp(self) -> None:
+        self.redis = FakeRedis()
+        self.kinds: list[str] = []
+        settings = RedisSettings(address=ADDRESS, call_timeout=1.0)
+        self.calls = Connection(
+            settings,
+            self.redis.clock,
+            self.redis,
+            lambda: 0.5,
+            self.redis.troubles.append,
+            lambda: None,
+            refused=self.kinds.append,
+        )
+        self.calls.start()
+        self.addCleanup(self.calls.stop)
+        self.redis.clock.advance(0)
+
+    def pings(self) -> int:
+        transport = self.redis.transports[-1]
+        count = ReplyReader().feed(transport.value()).count([b"PING"])
+        transport.clear()
+        return count
+
+    def test_a_ping_that_is_refused_is_not_the_last_one(self) -> None:
+        self.assertEqual(self.pings(), 0)
+        for _ in range(3):
+            self.redis.clock.advance(1.0)
+            self.assertEqual(self.pings(), 1)
+            self.redis.says(b"-BUSY Redis is busy running a script.\r\n")
+        self.redis.clock.advance(1.0)
+        self.assertEqual(self.pings(), 1)
+        self.redis.clock.advance(1.0)
+        self.assertIn("does not answer", str(self.redis.troubles[-1]))
+        self.assertEqual(self.kinds, ["BUSY"] * 3)
+
+    def test_a_refusal_within_a_script_is_known_by_its_kind_in_every_version(self) -> None:
+        for refusal, kind in (
+            (b"-OOM command not allowed when used memory > 'maxmemory'. script: 3f, on @user_script:4.\r\n", "OOM"),
+            (b"-ERR Error running script (call to f_3f): @user_script:4: @user_script: 4: -OOM no\r\n", "OOM"),
+            (b"-ERR unknown command 'X', with args beginning with: '-OOM '\r\n", "ERR"),
+        ):
+            call = self.calls.script(b"return 1", [], [])
+            self.redis.says(refusal)
+            self.failureResultOf(call, StoreError)
+            self.assertEqual(self.kinds.pop(), kind)
+
+    def test_a_script_that_finds_a_replica_makes_a_new_connection_in_every_version(self) -> None:
+        call = self.calls.script(b"return 1", [], [])
+        self.redis.says(
+            b"-ERR Error running script (call to f_3f): @user_script:4: @user_script: 4: "
+            b"-READONLY You can't write against a read only replica.\r\n"
+        )
+        self.failureResultOf(call, StoreError)
+        self.assertIsNone(self.calls.wire)
+        self.assertIn("is a replica", str(self.redis.troubles[-1]))
 
 
 class Marks(SynchronousTestCase):

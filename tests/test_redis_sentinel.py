@@ -192,6 +192,16 @@ class Connected(SynchronousTestCase):
         self.assertIsNone(connection.wire)
         self.assertEqual([trouble and trouble.kind for trouble in troubles], [None, "replica"])
 
+    def test_a_master_that_is_too_busy_to_say_what_it_is_is_left_all_the_same_when_it_was_replaced(self) -> None:
+        fleet, connection, troubles = self.build()
+        self.log_in(fleet, "a")
+        for _ in range(2):
+            fleet.clock.advance(1.0)
+            fleet.hosts["a"].says(b"-BUSY Redis is busy running a script.\r\n")
+        self.name(fleet, "b")
+        self.assertIsNone(connection.wire)
+        self.assertEqual([trouble and trouble.kind for trouble in troubles], [None, "replaced"])
+
     def test_a_master_that_nobody_listens_at_is_asked_for_again(self) -> None:
         fleet, connection, troubles = self.build()
         fleet.hosts["a"].is_there = False

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from ocppgw.config import Problem
 from ocppgw.errors import OcppgwError
 from ocppgw.logs import printable
 from ocppgw.net.tls import TlsCreator, TlsMaterialError, load
-from ocppgw.rules_from_settings import listeners, local_signer, read_identities, tls_files
+from ocppgw.rules_from_settings import listeners, local_signer, read_identities, redis_tls, tls_files
 from ocppgw.station_ports import PLAIN
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -64,7 +65,13 @@ def look_at_files(path: Path | None, env_file: Path | None) -> tuple[list[Proble
             TlsCreator({kind for _, kind in listeners(settings)} - {PLAIN}, time.time).prepare(material)
     except TlsMaterialError as error:
         errors += [Problem(None, None, "tls", problem) for problem in error.problems]
-    for key, read in (("signing", local_signer), ("stations.identities_dir", read_identities)):
+    named: list[tuple[str, Callable[[config.Settings, Path], object]]] = [
+        ("signing", local_signer),
+        ("stations.identities_dir", read_identities),
+    ]
+    if settings.redis.enabled:
+        named.append(("redis", redis_tls))
+    for key, read in named:
         try:
             read(settings, folder)
         except OcppgwError as error:

@@ -131,6 +131,9 @@ class Commands:
     def link_opened(self, link: Link) -> None:
         self._routes.link_opened(link)
 
+    def accepted(self, link: Link) -> None:
+        self._routes.accepted(link)
+
     # --- from request to record
 
     async def _submit(self, request: Mapping[str, Any], source: str) -> CommandRecord:

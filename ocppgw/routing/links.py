@@ -67,6 +67,7 @@ class CommandListener(Protocol):
     def late(self, command_id: str, result: CommandResult) -> None: ...
     def requeued(self, command_id: str) -> None: ...
     def link_opened(self, link: "Link") -> None: ...
+    def accepted(self, link: "Link") -> None: ...
 
 
 class RequestSigner(Protocol):
@@ -125,6 +126,7 @@ class Link:
         "_wake",
         "connected_at",
         "epoch",
+        "is_accepted",
         "last_seen_at",
         "messages",
         "proof",
@@ -146,6 +148,7 @@ class Link:
     ) -> None:
         self._around = around
         self.epoch = epoch
+        self.is_accepted = session.state.boot_status == "Accepted"  # commands that waited for the station may go out
         self._session = session
         self._socket: Socket | None = socket
         self._wake: IDelayedCall | None = None
@@ -213,11 +216,18 @@ class Link:
             mirror = self._around.mirror
             if mirror is not None:
                 mirror.touch(self)
+            if not self.is_accepted and session.state.boot_status == "Accepted":
+                self._accepted()
             if effects:
                 self._around.metrics.answered(session.latency)
                 self._perform(effects)
         except Exception:  # the journal tells many links in a row: a fault costs this one only
             self._broken(Failure())
+
+    def _accepted(self) -> None:
+        self.is_accepted = True
+        if self._around.commands is not None and self._socket is not None:
+            self._around.commands.accepted(self)
 
     def refused(self, token: int, reason: str) -> None:
         log.warn("not stored: {reason}", reason=reason, station=self.station.charge_point_id)

@@ -92,7 +92,12 @@ class Routes:
             if command is not None:
                 cancel(command)
                 self._send(command, link)
-        resumed = Deferred.fromCoroutine(self._resume(name))
+        if link.is_accepted:
+            self.accepted(link)
+
+    def accepted(self, link: Link) -> None:
+        """Before its boot is accepted, a station takes no commands (B02.FR.05): those that wait go on waiting."""
+        resumed = Deferred.fromCoroutine(self._resume(link.station.charge_point_id))
         resumed.addErrback(self._not_routed)
 
     # --- to the station

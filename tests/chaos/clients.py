@@ -149,7 +149,7 @@ class StationThread(threading.Thread):
                     ping_interval=None,
                     open_timeout=OPEN_SECONDS,
                     close_timeout=1.0,
-                )
+                ).__enter__()
             except (InvalidHandshake, OSError):
                 sock.close()
                 self._refused()

@@ -65,6 +65,7 @@ def _run(fault: str, seed: int, kafka: KafkaServer, stations: int, kafka_seconds
             redis = stack.enter_context(RedisServer(folder / "redis"))
         fleet = Fleet(folder, kafka, redis.port, redis=settings)
         stack.callback(fleet.stop)
+        stack.callback(_keep_logs, fleet)
         fleet.start()
         return _loaded(fault, seed, Surroundings(fleet, kafka, redis, chance, kafka_seconds, sentinels), stations)
 
@@ -125,5 +126,9 @@ def _keep(fleet: Fleet, clients: list[StationThread], backend: Backend, records:
     calls = [vars(call) for client in clients for call in list(client.answered)]
     (folder / "answered.json").write_text("\n".join(json.dumps(call) for call in calls))
     (folder / "commands.json").write_text(json.dumps(backend.written))
+
+
+def _keep_logs(fleet: Fleet) -> None:
     for node in fleet.nodes:
-        (node.folder / "log.txt").write_text(node.log)
+        if node.folder.is_dir():
+            (node.folder / "log.txt").write_text(node.log)

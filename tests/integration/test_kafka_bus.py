@@ -12,19 +12,25 @@ from kafka.record.default_records import DefaultRecordBatchBuilder
 from twisted.trial.unittest import SynchronousTestCase
 
 from ocppgw.errors import BusError
+from ocppgw.metrics import Metrics
 from ocppgw.net.kafka import KafkaBus
 from ocppgw.net.kafka.partitions import partition_of
 from ocppgw.net.kafka.telling import TELL_SECONDS
 from ocppgw.ports import Outgoing
+from ocppgw.routing.control_inbox import ControlInbox
+from ocppgw.routing.outbox import Outbox
 from tests.contract_bus import BusContract, Reader, numbered
 from tests.integration.real_kafka import Load, Log, RealKafka, threads_of_bus
 from tests.services import KafkaServer
+from tests.test_outbox import FakeJournal
 
 pytest_plugins = ("tests.services.fixtures",)
 
 HANG_SECONDS = 1.3  # more than a request may take, and less than after which Kafka's controller fences its broker
 RESUME_SECONDS = 10.0  # with the library's own settings it can be half a minute
 TOLD_SECONDS = 0.1  # a median; on an idle machine it is a few milliseconds
+HEARD_SECONDS = 0.2  # the same
+OUTBOX = Outbox(FakeJournal(), Metrics({}, "test"), 1, 1, 1.0)  # type: ignore[arg-type]  # for letters: none is written
 
 
 class KafkaBusTests(BusContract, SynchronousTestCase):
@@ -243,6 +249,26 @@ def test_a_message_to_a_node_is_there_in_milliseconds(around: RealKafka, telling
         around.reactor.wait(telling.tell(topic, {"chargePointId": "CP-1", "number": number}))
         seconds.append(time.monotonic() - began)
     assert sorted(seconds)[15] < TOLD_SECONDS, seconds
+
+
+def test_another_node_hears_it_soon(around: RealKafka, telling: KafkaBus) -> None:
+    """Through its own control inbox."""
+    topic, heard = around.topic(), []
+    around.kafka.create_topics({topic: 1})
+    other, metrics = around.bus(), Metrics({}, "test")
+    inbox = ControlInbox(heard.append, OUTBOX, metrics, around.reactor, "node-2")
+    other.consume([topic], f"group-of-{topic}", inbox.handle)
+    other.start()
+    around.running.append(other)
+    around.reactor.run_until(lambda: other.status().healthy)
+    seconds = []
+    for number in range(20):
+        began = time.monotonic()
+        telling.tell(topic, {"chargePointId": "CP-1", "number": number}).addErrback(heard.append)
+        around.reactor.run_until(lambda number=number: len(heard) > number)
+        seconds.append(time.monotonic() - began)
+    assert [told["number"] for told in heard] == list(range(20))
+    assert sorted(seconds)[10] < HEARD_SECONDS, seconds
 
 
 def test_messages_of_a_station_stay_in_order(around: RealKafka, telling: KafkaBus) -> None:

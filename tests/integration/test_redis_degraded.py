@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from ocppgw.net.redis import connection as connection_module
 from ocppgw.net.redis import fleet as fleet_module
+from ocppgw.net.redis import health as health_module
 from ocppgw.ports import Known
 from tests.contract_access import FINGERPRINT, IDENTITY, OTHER, REVOKED, audit_event, identity
 from tests.integration.test_redis_access import (
@@ -115,6 +117,54 @@ def test_a_redis_that_comes_and_goes_is_told_from_one_that_is_away(redis: RedisS
             until(lambda: node.store.status()[0])
         assert node.store.status() == (True, "Redis comes and goes: it went away 3 times within a minute")
     finally:
+        node.stop()
+
+
+# --- it answers, and refuses
+
+
+@blocking
+@pytest.mark.parametrize(
+    ("setting", "on", "said"),
+    [("maxmemory", "1mb", "its memory is used up"), ("min-replicas-to-write", "1", "too few replicas follow it")],
+)
+def test_that_redis_takes_no_writes_is_told_and_so_is_its_end(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch, setting: str, on: str, said: str
+) -> None:
+    monkeypatch.setattr(health_module, "REFUSED_SECONDS", 0.5)
+    node = Node(redis, "ocpp").ready()
+    try:
+        redis.call("CONFIG", "SET", setting, on)
+        failure_of(node.store.put_identity(IDENTITY))
+        assert said in node.store.status()[1]
+        until(lambda: node.store.status() == (True, ""), BACK_SECONDS)
+        failure_of(node.store.remember_profile("CP-1", 2))  # a script
+        assert not node.store.status()[0]
+        redis.call("CONFIG", "SET", setting, "0")
+        node.wait(node.store.put_identity(IDENTITY))
+        until(lambda: node.store.status() == (True, ""), BACK_SECONDS)
+        assert node.notes == ["redis-refuses"] * 2
+    finally:
+        node.stop()
+
+
+@blocking
+def test_one_that_was_busy_for_a_while_is_looked_after_again(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "PING_SECONDS", 0.1)
+    node = Node(redis, "ocpp", call_timeout=3.0).ready()
+    try:
+        redis.call("CONFIG", "SET", "busy-reply-threshold", "50")
+        with redis.connect() as other:
+            other.send("EVAL", "while true do end", 0)
+            until(lambda: "redis-refuses" in node.notes)
+            assert "a script keeps it busy" in node.store.status()[1]
+            redis.call("SCRIPT", "KILL")
+        redis.pause()
+        until(lambda: "does not answer" in node.store.status()[1])
+    finally:
+        redis.resume()
         node.stop()
 
 

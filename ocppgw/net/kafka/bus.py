@@ -88,7 +88,11 @@ class KafkaBus:
         """(ports.Peers)"""
         if self._messenger is None or not self._running or self._stopped is not None:
             return fail(BusError("the bus does not run"))
-        return self._messenger.tell(Outgoing(topic, str(message["chargePointId"]), _encode(message)))
+        try:
+            record = Outgoing(topic, str(message["chargePointId"]), _encode(message))
+        except (KeyError, TypeError, ValueError) as fault:  # UnicodeEncodeError, OverflowError are such, too
+            return fail(BusError(f"a message to another node can't be written: {type(fault).__name__}"))
+        return self._messenger.tell(record)
 
     def start(self) -> None:
         self._health.expect("producer")

@@ -140,10 +140,13 @@ class Reader:
             self.close()
         self._sleep(min(self._back_off.left(), POLL_SECONDS))
 
-    def _check(self, consumer: Consumer) -> None:
+    def _check_login(self, consumer: Consumer) -> None:
         fault = consumer.fault()
         if fault is not None:
             raise fault
+
+    def _check(self, consumer: Consumer) -> None:
+        self._check_login(consumer)
         if consumer.silence() > self._settings.request_timeout + SILENT_SECONDS:
             self._tell(unreachable(self._settings, self._why()))
             return
@@ -222,7 +225,8 @@ class Reader:
             return
         except PASSING as fault:  # handled it is: nothing is lost by trying again, nor by reading it twice
             self._tell(trouble_of(fault, self._settings, self._why()))
-            self._stay(batch)
+            consumer.stay()
+            self._check_login(consumer)  # and no more: that a broker answers is no end of this trouble
             return
         self._done(consumer)
 

@@ -21,7 +21,7 @@ from ocppgw.errors import Overloaded, StoreError
 from ocppgw.net.redis.health import Trouble
 from ocppgw.net.redis.replies import Reply
 from ocppgw.net.redis.settings import RedisSettings
-from ocppgw.net.redis.troubles import Refused, said, trouble_of, why_not
+from ocppgw.net.redis.troubles import Refused, kind_of, said, trouble_of, why_not
 from ocppgw.net.redis.wire import Pushed, Wire, WireFactory, Word
 
 MAX_CALLS = 30_000  # that wait for an answer or a connection
@@ -43,7 +43,7 @@ class Clock(Protocol):
 class Connection:
     """`tell` hears what is wrong, and None when a connection can be used. `prepare` is done on each new connection
     before it is used, after the login. `changed` hears that a connection came or went. `random` gives 0 to 1. `took`
-    hears how long Redis takes to answer a PING, in seconds.
+    hears how long Redis takes to answer a PING, in seconds; `refused` of errors that it answers with, their first word.
 
     An endpoint may have a coroutine `check(wire)`, which raises Refused when another Redis is to be talked to (see
     sentinel.py). Where it does, Redis must also say itself that it is a master.
@@ -60,11 +60,12 @@ class Connection:
         prepare: Prepare | None = None,
         pushed: Pushed = lambda message: None,
         took: Callable[[float], None] = lambda seconds: None,
+        refused: Callable[[str], None] = lambda kind: None,
     ) -> None:
         self._settings, self._clock, self._endpoint, self._random = settings, clock, endpoint, random
         self._tell, self._changed, self._prepare = tell, changed, prepare
         self._check: Prepare | None = getattr(endpoint, "check", None)
-        self._took = took
+        self._took, self._refused = took, refused
         self._factory = WireFactory(pushed)
         self.wire: Wire | None = None  # that can be used
         self._calls = 0
@@ -183,7 +184,9 @@ class Connection:
         if isinstance(error, FirstError):
             error = error.subFailure.value
         if isinstance(error, ResponseError):
-            if str(error).startswith("READONLY"):  # it became a replica: who is the primary shows on a new connection
+            kind = kind_of(error)
+            self._refused(kind)
+            if kind == "READONLY":  # it became a replica: who is the primary shows on a new connection
                 self._drop(wire, _replica(self._settings))
             return StoreError(f"Redis refuses: {said(error)}")
         if isinstance(error, RedisError):
@@ -274,19 +277,28 @@ class Connection:
         pings = 0
         while not wire.is_lost:
             await self._sleep(PING_SECONDS)
-            asked_at = self._clock.seconds()
-            answer = await self._send(wire, self._ping_once, self._settings.call_timeout)
-            self._took(self._clock.seconds() - asked_at)
+            answer = await self._answer_to_ping(wire)
             pings += 1
-            if self._check is not None:
+            if self._check is not None and not (wire.is_lost or wire.is_dropped):
                 await self._look_after(wire, answer, pings)
+
+    async def _answer_to_ping(self, wire: Wire) -> Reply:
+        """None when it was refused (BUSY, LOADING): the next one may not be. Who is silent is dropped by then."""
+        asked_at = self._clock.seconds()
+        try:
+            answer = await self._send(wire, self._ping_once, self._settings.call_timeout)
+        except StoreError:
+            return None
+        self._took(self._clock.seconds() - asked_at)
+        return answer
 
     def _ping_once(self, wire: Wire) -> "Deferred[Reply]":
         return wire.ask("PING" if self._check is None else "ROLE")
 
     async def _look_after(self, wire: Wire, role: Reply, pings: int) -> None:
         try:
-            self._judge_role(role)
+            if role is not None:
+                self._judge_role(role)
             if self._check is not None and pings % PINGS_A_CHECK == 0:
                 await self._check(wire)
         except Refused as error:

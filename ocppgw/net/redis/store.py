@@ -75,6 +75,7 @@ class RedisAccessStore:
             self._connections_changed,
             self._fleet.log_in,
             took=self._health.took,
+            refused=self._health.refused,
         )
         self._look_ups = LookUps(self._calls, keys, self._cache, self._memory, self._fleet, note)
         self._changes = Changes(reactor, self._calls, keys, self._cache, self._look_ups, self._fleet)

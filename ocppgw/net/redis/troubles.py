@@ -1,11 +1,16 @@
 """Failures of a connection to Redis, as sentences for the operator."""
 
+import re
+
 from twisted.internet.defer import TimeoutError as LoginTimeout
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.error import ConnectionRefusedError as NobodyListens
 from txredisapi import ResponseError
 
 from ocppgw.net.redis.health import Trouble
+
+# In a script, Redis before version 7 puts words of its own in front.
+_KIND = re.compile(r"(?:ERR Error running script .*: -)?([A-Z]+)(?: |$)")
 
 
 class Refused(Exception):
@@ -37,6 +42,12 @@ def trouble_of(error: Exception, where: str, host: str) -> Trouble:
 def said(error: Exception) -> str:
     """Without what it repeats of a command: there may be hashes of secrets in it."""
     return str(error).partition(", with args")[0][:200]
+
+
+def kind_of(error: ResponseError) -> str:
+    """OOM, READONLY, BUSY, ...; "" when it begins with no such word."""
+    found = _KIND.match(said(error))
+    return found[1] if found else ""
 
 
 def why_not(refusal: str) -> str:
