@@ -177,10 +177,37 @@ class ClientTests(SynchronousTestCase):
             def seek(self, partition: TopicPartition, offset: int) -> None:
                 calls.append(("seek", partition, offset))
 
+            class _coordinator:  # noqa: N801  the library's own name
+                rejoining = False
+
         consumer = LibraryConsumer.__new__(LibraryConsumer)
         consumer._consumer = Library()
         consumer.stay()
         assert calls == [("pause", old), "poll", ("seek", new, 7), ("pause", new)]
+
+    def test_a_join_that_the_library_forgets_is_gone_on_with(self) -> None:
+        """It began because a topic's partitions changed, and took longer than a poll."""
+        asked: list[str] = []
+
+        class Coordinator:
+            rejoining = True
+
+            def request_rejoin(self) -> None:
+                asked.append("rejoin")
+
+        class Library:
+            _coordinator = Coordinator()
+
+            def poll(self, timeout_ms: int) -> dict[Any, Any]:
+                asked.append("poll")
+                return {}
+
+        consumer = LibraryConsumer.__new__(LibraryConsumer)
+        consumer._consumer = Library()
+        consumer.poll(0.1)
+        Coordinator.rejoining = False
+        consumer.poll(0.1)
+        assert asked == ["rejoin", "poll", "poll"]
 
     def test_a_request_that_ran_out_of_time_is_no_answer(self) -> None:
         assert is_answer(UnknownError())

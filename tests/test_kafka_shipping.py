@@ -221,6 +221,19 @@ class ShipperTests(SynchronousTestCase):
         assert self.ship(*outgoing("events", b"1")) is None
         assert self.told[-1] is None
 
+    def test_when_nobody_ships_an_answer_is_proof_enough_after_a_while(self) -> None:
+        """Messages to other nodes are few: there may be none for hours."""
+        self.connected()
+        self.producer.acknowledges = False
+        self.ship(*outgoing("events", b"1"))
+        self.time.pass_(2 * SETTINGS.request_timeout)
+        self.shipper.turn(None)
+        self.shipper.turn(None)
+        assert self.told[-1] is not None
+        self.time.pass_(1.0)
+        self.shipper.turn(None)
+        assert self.told[-1] is None
+
     def test_a_producer_that_fails_half_way_is_given_up(self) -> None:
         self.connected()
         self.producer.send_fault = KafkaTimeoutError("no metadata")

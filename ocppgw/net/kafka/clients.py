@@ -195,6 +195,7 @@ class LibraryConsumer(_Client):
         self._consumer.subscribe(topics=list(topics))
 
     def poll(self, seconds: float) -> Mapping[Partition, Sequence[Message]]:
+        self._finish_joining()
         found = self._consumer.poll(timeout_ms=round(seconds * 1000))
         return {
             (topic, number): [
@@ -205,11 +206,19 @@ class LibraryConsumer(_Client):
 
     def stay(self) -> None:
         """Remain a member of the group, and take part in its rebalances, without reading on."""
+        self._finish_joining()
         self._consumer.pause(*self._consumer.assignment())
         early = self._consumer.poll(timeout_ms=round(PAUSED_POLL_SECONDS * 1000))
         for partition, records in early.items():  # assigned just now
             self._consumer.seek(partition, records[0].offset)
             self._consumer.pause(partition)
+
+    def _finish_joining(self) -> None:
+        """The library forgets that it is joining its group anew, when that began because the partitions of a topic
+        changed, and took longer than a poll: it would wait, as no member, for ever, and with all of a CPU."""
+        coordinator = self._consumer._coordinator
+        if coordinator.rejoining:
+            coordinator.request_rejoin()
 
     def resume(self) -> None:
         self._consumer.resume(*self._consumer.paused())

@@ -40,6 +40,8 @@ FIRST_BACK_OFF = 0.5
 LONGEST_BACK_OFF = 5.0
 SILENT_SECONDS = 4.0  # beyond a request's time limit: how often the broker is asked (clients.FRESH_SECONDS), and a bit
 
+PROOF_LAPSES = 2  # request timeouts after the last batch in vain
+
 UNREACHABLE = "unreachable"
 MISSING = "missing topic"
 
@@ -114,6 +116,7 @@ class Shipper:
         self._back_off = BackOff(monotonic)
         self._trouble: Trouble | None = None
         self._must_prove = False  # a broker that answers, and acknowledges nothing, is no use
+        self._late_at = float("-inf")
         self._stop_at = float("inf")
 
     def turn(self, job: Job | None) -> bool:
@@ -163,8 +166,11 @@ class Shipper:
         if self._producer.silence() > self._settings.request_timeout + SILENT_SECONDS:
             if self._trouble is None:
                 self._report(unreachable(self._settings, self._why()))
-        elif self._trouble is not None and self._trouble.kind == UNREACHABLE and not self._must_prove:
-            self._report(None)
+        elif self._trouble is not None and self._trouble.kind == UNREACHABLE:
+            if self._must_prove and self._monotonic() - self._late_at > PROOF_LAPSES * self._settings.request_timeout:
+                self._must_prove = False  # nobody wanted anything shipped since: that it answers has to do
+            if not self._must_prove:
+                self._report(None)
 
     def _open(self) -> None:
         try:
@@ -207,7 +213,7 @@ class Shipper:
             for first, chunk in chunks(job.records):
                 self._ship_chunk(producer, job, first, chunk)
         except _Late as late:
-            self._must_prove = True
+            self._must_prove, self._late_at = True, self._monotonic()
             trouble = Trouble(UNREACHABLE, f"{late}{because(self._why())}")
             self._rebuild(trouble)
             raise BusError(trouble.reason) from None
