@@ -54,7 +54,7 @@ format: install-dev ## let ruff put the source in order
 bench: install-bench ## measure throughput, handshakes and memory beside Autobahn, pyOpenSSL, Node and the PyPI `ocpp` server
 	$(BIN)/python -m bench.run $(BENCH)
 
-chaos: install-dev install-services ## break a fleet of nodes in every way, 20 times each, and audit: an hour and a half
+chaos: install-dev install-services ## break a fleet of nodes in every way, 20 times each, and audit: two to three hours
 	$(BIN)/python -m tests.chaos $(CHAOS)
 
 build: install-dev ## wheel and sdist in dist/
