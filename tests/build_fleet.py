@@ -179,6 +179,7 @@ class Node:
         self.is_paused = False
         arrived, self._arrived = self._arrived, []
         told, self._told = self._told, []
+        self.clock.rightNow = max(self.clock.rightNow, self.world.clock.seconds())  # timers have not run yet
         if not messages_first:
             self.catch_up()
         for peer in arrived:

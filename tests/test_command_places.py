@@ -117,8 +117,11 @@ class Node:
         """A record of the bus."""
         return self.commands.submit(request, f"{topic}/0/{offset or next(self.fleet.offsets)}")
 
-    def connect(self, charge_point_id: str = "CP-1", version: OcppVersion = V16) -> FakeLink:
+    def connect(
+        self, charge_point_id: str = "CP-1", version: OcppVersion = V16, *, is_accepted: bool = True
+    ) -> FakeLink:
         link: Any = FakeLink(version, charge_point_id)
+        link.is_accepted = is_accepted
         self.fleet.places[charge_point_id] = self.name
         self.fleet.stations[link.station.station_id] = charge_point_id
         self.links.register(link)
@@ -435,6 +438,18 @@ class Offline(FleetCase):
         self.successResultOf(read)
         self.fleet.deliver()
         self.assertEqual(len(link.calls), 1)
+
+    def test_a_station_whose_boot_is_not_accepted_yet_takes_none(self) -> None:
+        """Wherever the command was waiting, or came in meanwhile."""
+        self.here.read(self.QUEUED)
+        link = self.there.connect(is_accepted=False)
+        self.here.read({**self.QUEUED, "commandId": "c-2"})
+        self.fleet.deliver()
+        self.there.read({**self.QUEUED, "commandId": "c-3"})
+        self.assertEqual(link.calls, [])
+        link.is_accepted = True
+        self.there.commands.accepted(link)  # type: ignore[arg-type]
+        self.assertEqual({call.command_id for call in link.calls}, {"c-1", "c-2", "c-3"})
 
     def test_a_secret_does_not_wait(self) -> None:
         request = {**self.QUEUED, "commandType": "ChangeConfiguration"}

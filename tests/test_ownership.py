@@ -14,7 +14,7 @@ from ocppgw.ports import Claim
 from ocppgw.routing import lease
 from ocppgw.routing.claims import GHOST_SECONDS
 from ocppgw.routing.lease import GAP_SECONDS
-from ocppgw.routing.ownership import SERVE_AFTER_SECONDS
+from ocppgw.routing.ownership import ASKED_SECONDS, SERVE_AFTER_SECONDS
 from tests.build_fleet import Peer, World
 from tests.memory_sessions import MemorySessions
 
@@ -259,7 +259,22 @@ class Paused(FleetCase):
         self.world.advance(5.0)
         self.world.fleet.fault = "Redis is away"
         self.here.resume()
+        self.assertEqual(self.world.answers, [], "one failure says nothing")
+        self.world.advance(ASKED_SECONDS)
         self.assertEqual([node for _, _, node in self.world.answers], ["a"])
+
+    def test_a_connection_to_redis_that_broke_in_the_pause_is_waited_for(self) -> None:
+        """Calls that were out are overdue when the process wakes up."""
+        self.connect(self.here)
+        self.here.pause()
+        self.station.send()
+        self.assertIsInstance(self.connect(self.there, 5.0), Claim)
+        del self.world.answers[:]
+        self.world.fleet.fault = "the connection was lost"
+        self.here.resume()
+        self.world.fleet.fault = ""
+        self.world.advance(0.2)
+        self.assertEqual((self.world.answers, self.station.peers[0].codes), ([], [1012]))
 
     def test_when_redis_lost_its_data_meanwhile_it_asks_for_each(self) -> None:
         """Nobody is told any more what was taken from it."""

@@ -42,7 +42,8 @@ log = Logger(namespace="ocppgw.ownership")
 TURN_SECONDS = 0.4
 SERVE_AFTER_SECONDS = 1.0
 SECONDS_OF_2020 = 1_577_836_800
-ASKED_SECONDS = 5.0  # what is held waits for Redis' answer
+ASKED_SECONDS = 3.0  # what is held waits for Redis' answer; then Redis is away
+ASK_AGAIN_SECONDS = 0.05
 STALE = "stale"
 NODE_ID_TAKEN = "NodeIdTaken"  # code of the error that says so
 NEWEST = "newest"
@@ -236,8 +237,18 @@ class FleetOwnership:
         asked.addBoth(self._answered)
 
     async def _asked(self) -> None:
-        if await self._beat():
-            await self._claims.refresh_now()
+        """A call that was out when the process was paused is overdue when it wakes up, and that breaks the connection:
+        so one failure says nothing of Redis yet."""
+        while not self._is_displaced:
+            try:
+                beat = await self._sessions.beat()
+            except OcppgwError:
+                self._away(Failure())
+                await deferLater(self._clock, ASK_AGAIN_SECONDS)  # type: ignore[arg-type]
+                continue
+            if self._heard(beat):
+                await self._claims.refresh_now()
+            return
 
     def _answered(self, result: Any) -> None:
         if isinstance(result, Failure) and result.check(OcppgwError, AskedTooLong) is None:

@@ -108,6 +108,9 @@ class Routes:
         while True:
             try:
                 link = self._links.get(record.charge_point_id)
+                if link is not None and command.wanted.waits and not link.is_accepted:
+                    await self._offline(command, request)  # it takes no commands yet
+                    return
                 if link is not None:
                     await self._serve(command, link)
                     return
@@ -185,7 +188,9 @@ class Routes:
             self._ends.finished(record.command_id, NOT_CONNECTED)
             return
         older = await self._store.waiting_commands(record.charge_point_id)
-        command.record = msgspec.structs.replace(record, request=dict(request), coalesce_key=wanted.coalesce_key)
+        command.record = msgspec.structs.replace(
+            record, request=dict(request), coalesce_key=wanted.coalesce_key, taken_by=None
+        )
         if not await self._store.take_command(command.record, held_by=self._places.me):
             self._ends.let_go(command)
             return
@@ -193,11 +198,15 @@ class Routes:
         for other in older:
             if wanted.coalesce_key is not None and other.coalesce_key == wanted.coalesce_key:
                 self._ends.close(other, SUPERSEDED, timed_out=False)
-        if await self._is_connected(record.charge_point_id):  # it came while this was being stored
+        if await self._may_go(record.charge_point_id):  # it came while this was being stored
             await self._resume(record.charge_point_id)
 
-    async def _is_connected(self, name: str) -> bool:
-        return self._links.get(name) is not None or await self._places.holder(name) is not None
+    async def _may_go(self, name: str) -> bool:
+        link = self._links.get(name)
+        if link is not None:
+            return link.is_accepted
+        node = await self._places.holder(name)
+        return node is not None and process_of(node) != self._places.me
 
     async def _resume(self, name: str) -> None:
         """Send what waits for a station that is connected now."""

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import random
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +18,7 @@ RUNS_ON_ONE_KAFKA = 12  # each has topics of its own
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped
     options = parsed()
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
     print(f"seed {seed} (--seed {seed} repeats the choices, not the timing)", flush=True)
@@ -24,7 +26,7 @@ def main() -> int:
     with contextlib.suppress(KeyboardInterrupt), tempfile.TemporaryDirectory(prefix="chaos-kafka-") as folder:
         run_all(options, seed, KafkaServer(Path(folder) / "kafka"), outcomes)
     print(f"\n{table(outcomes, FAULTS)}")
-    return 1 if any(outcome.audit.violations for outcome in outcomes) else 0
+    return 1 if not outcomes or any(outcome.audit.violations for outcome in outcomes) else 0
 
 
 def run_all(options: argparse.Namespace, seed: int, kafka: KafkaServer, outcomes: list[Outcome]) -> None:

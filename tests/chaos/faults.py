@@ -58,6 +58,14 @@ def pause_nodes_in_turn(around: Surroundings) -> None:
         time.sleep(around.chance.uniform(0.0, 1.0))
 
 
+def pause_node_for_long(around: Surroundings) -> None:
+    """Until others have ended its commands, and it wants to end them, too."""
+    node = around.chance.choice(around.fleet.nodes)
+    node.signal(signal.SIGSTOP)
+    time.sleep(around.chance.uniform(17.0, 22.0))
+    node.signal(signal.SIGCONT)
+
+
 def stop_node(around: Surroundings) -> None:
     """In order: it drains."""
     node = around.chance.choice(around.fleet.nodes)
@@ -133,6 +141,7 @@ FAULTS: dict[str, Fault] = {
     "kill -9 of a node": kill_node,
     "node paused": pause_node,
     "nodes paused in turn": pause_nodes_in_turn,
+    "node paused for long": pause_node_for_long,
     "node stopped in order": stop_node,
     "Kafka stopped": stop_kafka,
     "Kafka paused": pause_kafka,

@@ -77,7 +77,7 @@ def test_the_other_node_hangs(nodes: list[Gateway], name: str) -> None:
         finally:
             there.signal(signal.SIGCONT)
         assert old.closed_with() == 1012
-        assert old._held == []
+        assert old._held == [], there.log[-2500:]
     events = [
         event["payload"]["messageId"] for event in there.events(charge_point_id=name) if "messageId" in event["payload"]
     ]
