@@ -36,6 +36,7 @@ NO_ROW = {
     Reason.IDENTITY_DELETED: "it ends an open connection: test_a_deleted_station_is_sent_away",
     Reason.CERTIFICATE_NOT_YET_VALID: "the gateway's clock must be set back: tests/test_access_fuzz.py",
     Reason.HASHING_OVERLOADED: "it takes 128 hashes at once: tests/test_entrance.py",
+    Reason.OWNED_ELSEWHERE: "takes two nodes: tests/integration/test_half_open.py",
 }
 
 
