@@ -19,7 +19,7 @@ from ocppgw.access.identity import parse_identity
 from tests import record_watch
 from tests.asyncapi import Contract
 from tests.integration.daemon import BIN
-from tests.integration.harness import TIME_LIMIT, Gateway, JsonObject, Station, status_payload
+from tests.integration.harness import TIME_LIMIT, Gateway, JsonObject, Station, basic, status_payload
 from tests.services import KafkaServer, RedisServer, wait_until
 
 pytest_plugins = ("tests.services.fixtures",)
@@ -40,13 +40,13 @@ def block(language: str, words: str) -> str:
 class Backend:
     """A gateway with topics of its own, and a shell in which the page's names mean its own ones."""
 
-    def __init__(self, folder: Path, kafka: KafkaServer) -> None:
+    def __init__(self, folder: Path, kafka: KafkaServer, **settings: Any) -> None:
         self.folder, self.kafka = folder, kafka
         self.name = f"t{uuid.uuid4().hex[:8]}"
         self.topics = {f"topic_{kind}": f"{self.name}.{kind}" for kind in KINDS}
         self.topics["topic_command_requests"] = f"{self.name}.requests"
         own = {"enabled": True, "brokers": [kafka.brokers], "group_id": self.name, **self.topics}
-        self.gateway = Gateway(folder, {"node": {"id": self.name}, "kafka": own})
+        self.gateway = Gateway(folder, {"node": {"id": self.name}, "kafka": own, **settings})
 
     def named(self, text: str) -> str:
         """With the topics and brokers of this test."""
@@ -222,13 +222,28 @@ def test_identities_are_deleted_and_certificates_revoked_with_redis_cli(
     assert re.fullmatch(rf"{keys}:revoked-certs:[0-9A-F]{{64}}", revoked)
 
 
-def test_sessions_and_nodes_are_read_with_redis_cli(tmp_path: Path, redis_server: RedisServer, keys: str) -> None:
-    session = json.loads((Path(__file__).parents[2] / "schemas/session.schema.json").read_text())["examples"][0]
-    redis_server.cli("SET", f"{keys}:sessions:CP-001", json.dumps(session))
-    redis_server.cli("SET", f"{keys}:nodes:{session['nodeId']}", "{}")
-    output = typed(in_redis(block("sh", "GET ocpp:sessions"), redis_server, keys), tmp_path).splitlines()
-    assert json.loads(output[0]) == session
-    assert output[1:] == [f"{keys}:nodes:{session['nodeId']}"]
+def test_the_identity_lets_its_station_in_and_out(
+    tmp_path: Path, kafka_server: KafkaServer, redis_server: RedisServer, keys: str
+) -> None:
+    redis = {"enabled": True, "url": redis_server.url(), "prefix": keys}
+    backend, contract = Backend(tmp_path, kafka_server, redis=redis, stations={"unknown": "refuse"}), Contract()
+    login = basic("CP-001", "a password of 16 to 40 characters")
+    with backend.gateway:
+        typed(in_redis(block("sh", "SET ocpp:chargers"), redis_server, keys), tmp_path)
+        with Station(backend.gateway, "1.6", "CP-001", headers=login) as station:
+            station.booted()
+            session, node = typed(in_redis(block("sh", "GET ocpp:sessions"), redis_server, keys), tmp_path).splitlines()
+            assert contract.stored_fault("session", json.loads(session)) == ""
+            assert node == f"{keys}:nodes:{backend.name}"
+            assert contract.stored_fault("node", json.loads(redis_server.cli("GET", node))) == ""
+            command_id = backend.gateway.command("CP-001", "Reset", {"type": "Soft"})
+            message_id, _, _ = station.expect_call("Reset")
+            station.reply(message_id, {"status": "Accepted"})
+            backend.gateway.ended(command_id)
+            record = json.loads(redis_server.cli("GET", f"{keys}:command-audit:{command_id}"))
+            assert contract.stored_fault("command-audit", record) == ""
+            typed(in_redis(block("sh", "DEL ocpp:chargers"), redis_server, keys), tmp_path)
+            assert station.closed_with() == 1008
 
 
 def test_the_watch_finds_a_record_that_is_not_as_described(kafka_server: KafkaServer) -> None:
