@@ -4,15 +4,13 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 
 from ocppgw.config import Settings
-from ocppgw.errors import StoreError
 from ocppgw.metrics import Metrics
 from ocppgw.net.embedded import SqliteStore
-from ocppgw.ocpp.effects import Record
 from ocppgw.ocpp.timestamps import rfc3339
 from ocppgw.ports import StoreState
 from ocppgw.routing.challenges import Challenges
@@ -22,22 +20,12 @@ from ocppgw.routing.ownership import FleetOwnership, OwnershipRules
 from ocppgw.routing.places import FleetPlaces
 from ocppgw.rules_from_settings import redis_settings, redis_tls
 
+if TYPE_CHECKING:
+    from ocppgw.net.redis.fleet_store import FleetStore
+
 Tell = Callable[[str, Mapping[str, Any]], "Deferred[None]"]
 
 LONGEST_REFRESH = 60.0  # seconds in which every claim is refreshed once
-
-
-class _Durable:
-    """A waiter (ports.Waiter) as a Deferred."""
-
-    def __init__(self) -> None:
-        self.done: Deferred[None] = Deferred()
-
-    def durable(self, token: int) -> None:
-        self.done.callback(None)
-
-    def refused(self, token: int, reason: str) -> None:
-        self.done.errback(StoreError(f"not stored: {reason}"))
 
 
 class FleetSide:
@@ -53,27 +41,14 @@ class FleetSide:
         reactor: Any,
     ) -> None:
         # Importing them installs Twisted's reactor (txredisapi does): not before a node needs Redis.
-        from ocppgw.net.redis.fleet_store import FleetStore  # noqa: PLC0415
         from ocppgw.net.redis.session_records import NodeFacts  # noqa: PLC0415
         from ocppgw.net.redis.sessions import RedisSessions  # noqa: PLC0415
 
-        self._settings, self._metrics, self._reactor, self._outbox = settings, metrics, reactor, outbox
-        redis, node, kafka = settings.redis, settings.node, settings.kafka
-        incarnation = uuid.uuid4().hex
-        self.control_topic = f"{kafka.topic_session_control}.node.{node.id}"
-        command_topic = f"{kafka.topic_command_requests}.node.{node.id}"
-        self.store = FleetStore(
-            redis_settings(settings),
-            reactor,
-            self._publish,
-            local,
-            redis_tls(settings, config_dir),
-            metrics.note,
-            command_ttl=settings.commands.audit_ttl_seconds,
-            transactions_kept=redis.transactions_kept_days * 86_400,
-            answers_kept=settings.ocpp.response_cache_ttl_seconds if redis.response_cache else 0,
-            serves_without=redis.when_away == "cached",
-        )
+        self._settings, self._metrics, self._reactor = settings, metrics, reactor
+        node, incarnation = settings.node, uuid.uuid4().hex
+        command_topic = f"{settings.kafka.topic_command_requests}.node.{node.id}"
+        self.control_topic = f"{settings.kafka.topic_session_control}.node.{node.id}"
+        self.store = _store(settings, config_dir, local, outbox, metrics, reactor)
         started_at = rfc3339(reactor.seconds()).decode()
         facts = NodeFacts(
             node.id, incarnation, command_topic, self.control_topic, started_at, node.advertise_url or None
@@ -83,8 +58,8 @@ class FleetSide:
             self.store.keys,
             facts,
             reactor,
-            session_ttl=redis.session_ttl_seconds,
-            session_stale=redis.session_stale_seconds,
+            session_ttl=settings.redis.session_ttl_seconds,
+            session_stale=settings.redis.session_stale_seconds,
             node_ttl=node.ttl_seconds,
             node_refresh=node.heartbeat_seconds,
         )
@@ -152,11 +127,6 @@ class FleetSide:
         self.store.stations.again(links)
         self.store.tell_old()
 
-    def _publish(self, record: Record) -> "Deferred[None]":
-        waiter = _Durable()
-        self._outbox.publish(record, (), waiter, 0)
-        return waiter.done
-
     def _tell_nobody(self, topic: str, message: Mapping[str, Any]) -> "Deferred[None]":
         raise AssertionError("the composition root gives the bus's `tell`")
 
@@ -166,3 +136,23 @@ def build_fleet(
 ) -> FleetSide | None:
     """None where Redis is off: this node is alone."""
     return FleetSide(settings, config_dir, local, outbox, metrics, reactor) if settings.redis.enabled else None
+
+
+def _store(
+    settings: Settings, config_dir: Path, local: SqliteStore, outbox: Outbox, metrics: Metrics, reactor: Any
+) -> "FleetStore":
+    from ocppgw.net.redis.fleet_store import FleetStore  # noqa: PLC0415 - as in FleetSide
+
+    redis = settings.redis
+    return FleetStore(
+        redis_settings(settings),
+        reactor,
+        outbox.store,
+        local,
+        redis_tls(settings, config_dir),
+        metrics.note,
+        command_ttl=settings.commands.audit_ttl_seconds,
+        transactions_kept=redis.transactions_kept_days * 86_400,
+        answers_kept=settings.ocpp.response_cache_ttl_seconds if redis.response_cache else 0,
+        serves_without=redis.when_away == "cached",
+    )

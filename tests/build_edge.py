@@ -26,12 +26,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from ocppgw.access.admission import AdmissionRules, Admitted, HandshakeFacts, admit
 from ocppgw.access.refusals import Reason, Refused
 from ocppgw.access.transport import TlsFailure
+from ocppgw.fleet_ports import Claim
 from ocppgw.metrics import Metrics
 from ocppgw.net.websocket import ChargerFactory, WebSocketRules
 from ocppgw.ocpp.session import Session, SessionRules, StationFacts
 from ocppgw.ocpp.state import StationState
 from ocppgw.ocpp.versions import V16
-from ocppgw.ports import Claim
 from ocppgw.routing.entrance import Welcome
 from ocppgw.routing.links import Link, Surroundings
 

@@ -18,12 +18,12 @@ from twisted.internet.task import Clock
 
 from ocppgw.access.refusals import Refused
 from ocppgw.errors import BusError
+from ocppgw.fleet_ports import Claim
 from ocppgw.metrics import Metrics
 from ocppgw.ocpp.effects import Send
 from ocppgw.ocpp.rules import StationFacts
 from ocppgw.ocpp.state import StationState
 from ocppgw.ocpp.versions import V16
-from ocppgw.ports import Claim
 from ocppgw.routing.challenges import Challenges
 from ocppgw.routing.links import Link, Surroundings
 from ocppgw.routing.ownership import FleetOwnership, OwnershipRules
@@ -152,7 +152,7 @@ class Node:
         self.forgotten += 1
 
     def tell(self, topic: str, message: Mapping[str, Any]) -> "Deferred[None]":
-        """(ports.Peers) It takes a while."""
+        """(fleet_ports.Peers) It takes a while."""
         if self.is_deaf:
             return fail(BusError("Kafka is away"))
         self.world.told.append((topic, message))

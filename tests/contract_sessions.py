@@ -1,4 +1,4 @@
-"""What every implementation of `ports.Sessions` has to do."""
+"""What every implementation of `fleet_ports.Sessions` has to do."""
 
 import abc
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from ocppgw.errors import OcppgwError
+from ocppgw.fleet_ports import Beat, Claim, Held, NodeRow, SessionRow, Sessions
 from ocppgw.ocpp.timestamps import rfc3339
-from ocppgw.ports import Beat, Claim, Held, NodeRow, SessionRow, Sessions
 
 NOW = 1_795_593_600.0  # 2026-11-25T08:00:00Z
 SECONDS_OF_2020 = 1_577_836_800

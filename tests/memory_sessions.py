@@ -1,4 +1,4 @@
-"""Which node serves which station, without Redis: what other tests use in its place (ports.Sessions).
+"""Which node serves which station, without Redis: what other tests use in its place (fleet_ports.Sessions).
 
 fleet = MemoryFleet(clock)
 here = MemorySessions(fleet, "node-a")       one for each node of the fleet
@@ -14,8 +14,8 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from ocppgw.errors import OcppgwError, StoreError
+from ocppgw.fleet_ports import Beat, Claim, Held, NodeRow, SessionRow
 from ocppgw.ocpp.timestamps import rfc3339
-from ocppgw.ports import Beat, Claim, Held, NodeRow, SessionRow
 
 SECONDS_OF_2020 = 1_577_836_800
 MAX_LOSSES = 100_000
@@ -103,7 +103,7 @@ class MemoryFleet:
 
 
 class MemorySessions:
-    """(ports.Sessions) One node's."""
+    """(fleet_ports.Sessions) One node's."""
 
     def __init__(self, fleet: MemoryFleet, node_id: str = "node-a", incarnation: str = "1") -> None:
         self._fleet, self._node_id, self._incarnation = fleet, node_id, incarnation

@@ -11,13 +11,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ocppgw.config import Settings
 from ocppgw.errors import CommandError
+from ocppgw.fleet_ports import Claim, NodeRow, SessionRow
 from ocppgw.ocpp.audit import Audit, identity_event, revocation_event
 from ocppgw.ocpp.deadletters import command_letter, event_letter
 from ocppgw.ocpp.effects import CommandResult, Record
 from ocppgw.ocpp.events import EventWriter, command_event
 from ocppgw.ocpp.outcomes import Outcome, event_type
 from ocppgw.ocpp.versions import SESSION, STATION, VERSIONS
-from ocppgw.ports import Claim, CommandRecord, NodeRow, SessionRow
+from ocppgw.ports import CommandRecord
 from ocppgw.routing import control
 from ocppgw.routing.requests import CommandRequest
 from ocppgw.routing.results import payload_of

@@ -11,10 +11,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from ocppgw.errors import BusError, CommandError
+from ocppgw.fleet_ports import NodeRow
 from ocppgw.metrics import Metrics
 from ocppgw.ocpp.effects import Dispatched, Record
 from ocppgw.ocpp.versions import V16, V201, OcppVersion
-from ocppgw.ports import CommandRecord, NodeRow
+from ocppgw.ports import CommandRecord
 from ocppgw.routing.commands import Commands
 from ocppgw.routing.links import Links
 from ocppgw.routing.places import process_of

@@ -22,9 +22,10 @@ from ocppgw.access.transport import CrlFault, TlsFacts, TlsFailure
 from ocppgw.access.turnstile import TurnstileRules
 from ocppgw.access.verified import KEY_BYTES, VerifiedSecrets
 from ocppgw.errors import StoreError
+from ocppgw.fleet_ports import Claim
 from ocppgw.metrics import Metrics
 from ocppgw.ocpp.state import StationState
-from ocppgw.ports import Claim, Known
+from ocppgw.ports import Known
 from ocppgw.routing.attempt_log import AttemptLog
 from ocppgw.routing.entrance import Entrance, EntranceRules, Renewals, Welcome
 from ocppgw.routing.handshake_log import HandshakeLog

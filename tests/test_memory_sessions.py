@@ -8,7 +8,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from ocppgw.errors import StoreError
-from ocppgw.ports import Beat, Sessions
+from ocppgw.fleet_ports import Beat, Sessions
 from tests.contract_sessions import NODE_REFRESH, NODE_TTL, NOW, SESSION_STALE, SESSION_TTL, Node, SessionsContract
 from tests.memory_sessions import MemoryFleet, MemorySessions
 

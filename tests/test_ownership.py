@@ -8,9 +8,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from ocppgw.access.refusals import Reason, Refused
 from ocppgw.errors import StoreError
+from ocppgw.fleet_ports import Claim
 from ocppgw.ocpp.rules import StationFacts
 from ocppgw.ocpp.versions import V16
-from ocppgw.ports import Claim
 from ocppgw.routing import lease
 from ocppgw.routing.claims import GHOST_SECONDS
 from ocppgw.routing.lease import GAP_SECONDS

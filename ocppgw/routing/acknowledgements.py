@@ -17,9 +17,9 @@ import msgspec
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from ocppgw.clock import Clock
 from ocppgw.metrics import Metrics
 from ocppgw.ports import Waiter
-from ocppgw.routing.links import Clock
 
 log = Logger(namespace="ocppgw.relay")
 

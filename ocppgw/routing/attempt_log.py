@@ -11,9 +11,9 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from ocppgw.access.attempts import Attempt, StoredAttempt, stored
+from ocppgw.clock import Clock
 from ocppgw.metrics import Metrics
 from ocppgw.ports import Store
-from ocppgw.routing.links import Clock
 
 log = Logger(namespace="ocppgw.attempts")
 

@@ -16,10 +16,11 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from ocppgw.clock import Clock
+from ocppgw.fleet_ports import Peers, SessionRow
 from ocppgw.metrics import Metrics
-from ocppgw.ports import Peers, SessionRow
 from ocppgw.routing import control
-from ocppgw.routing.links import Clock, Link, Links
+from ocppgw.routing.links import Link, Links
 
 log = Logger(namespace="ocppgw.ownership")
 

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from ocppgw.ports import Claim, SessionRow, Sessions
+from ocppgw.fleet_ports import Claim, SessionRow, Sessions
 from ocppgw.routing.links import Link, Links
 
 log = Logger(namespace="ocppgw.ownership")

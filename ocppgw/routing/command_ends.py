@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from ocppgw.clock import Clock, rest
 from ocppgw.errors import OcppgwError
 from ocppgw.metrics import Metrics
 from ocppgw.ocpp.calls import PendingCall
@@ -21,7 +21,6 @@ from ocppgw.ocpp.outcomes import event_type, terminal_status
 from ocppgw.ocpp.timestamps import rfc3339
 from ocppgw.ports import CommandRecord, Store
 from ocppgw.routing.credentials import Change
-from ocppgw.routing.links import Clock
 from ocppgw.routing.requests import CommandRequest
 from ocppgw.routing.results import error_of, payload_of, shown
 
@@ -137,7 +136,7 @@ class Ends:
     async def _end_elsewhere(self, command_id: str) -> CommandRecord | None:
         record = await self._store.command(command_id)
         while record is not None and record.outcome is None:
-            await deferLater(self._clock, LOOK_SECONDS)  # type: ignore[arg-type]
+            await rest(self._clock, LOOK_SECONDS)
             record = await self._store.command(command_id)
         return record
 

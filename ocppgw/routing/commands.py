@@ -20,6 +20,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from ocppgw.clock import Clock
 from ocppgw.errors import CommandError
 from ocppgw.metrics import Metrics
 from ocppgw.ocpp.effects import CommandResult, Dispatched
@@ -28,7 +29,7 @@ from ocppgw.ocpp.timestamps import rfc3339
 from ocppgw.ports import CommandRecord, Store
 from ocppgw.routing.command_ends import Ends, Open
 from ocppgw.routing.credentials import Credentials
-from ocppgw.routing.links import Clock, Link, Links
+from ocppgw.routing.links import Link, Links
 from ocppgw.routing.outbox import NOBODY, Outbox
 from ocppgw.routing.places import Places
 from ocppgw.routing.requests import CommandRequest, read_request

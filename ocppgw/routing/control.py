@@ -8,8 +8,8 @@ SessionProof      asking (a ping is out), alive, or dead (it is closed, and will
 from collections.abc import Mapping
 from typing import Any
 
+from ocppgw.fleet_ports import Claim, SessionRow
 from ocppgw.ocpp.timestamps import rfc3339
-from ocppgw.ports import Claim, SessionRow
 
 FORCE_DISCONNECT, PROVE_SESSION, SESSION_PROOF = "ForceDisconnect", "ProveSession", "SessionProof"
 ASKING, ALIVE, DEAD = "asking", "alive", "dead"

@@ -12,12 +12,12 @@ import orjson
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
+from ocppgw.clock import Clock
 from ocppgw.errors import CommandError
 from ocppgw.logs import RateLimitedLog
 from ocppgw.metrics import Metrics
 from ocppgw.ocpp.deadletters import command_letter
 from ocppgw.ports import Message
-from ocppgw.routing.links import Clock
 from ocppgw.routing.outbox import NOBODY, Outbox
 
 log = Logger(namespace="ocppgw.ownership")

@@ -23,6 +23,7 @@ from twisted.logger import Logger
 from ocppgw.access.authenticate import Hashing
 from ocppgw.access.certificates import normal_fingerprint
 from ocppgw.access.identity_edits import Kind, add_pending, bind_pending, drop_next, promote_next, set_next, set_now
+from ocppgw.clock import Clock
 from ocppgw.errors import CommandError
 from ocppgw.ocpp.audit import by_gateway, identity_event
 from ocppgw.ocpp.effects import CommandResult
@@ -30,7 +31,7 @@ from ocppgw.ocpp.secrets import Verdict, certificate_verdict, new_password, pass
 from ocppgw.ocpp.timestamps import rfc3339
 from ocppgw.ocpp.versions import OcppVersion
 from ocppgw.ports import Edit, Store
-from ocppgw.routing.links import Clock, Links
+from ocppgw.routing.links import Links
 
 log = Logger(namespace="ocppgw.credentials")
 

@@ -32,14 +32,16 @@ from ocppgw.access.proof import Proof
 from ocppgw.access.proxies import ProxyRules, origin
 from ocppgw.access.refusals import Reason, Refused
 from ocppgw.access.turnstile import Turnstile, TurnstileRules
+from ocppgw.clock import Clock
 from ocppgw.errors import OcppgwError
+from ocppgw.fleet_ports import Claim
 from ocppgw.metrics import Metrics
 from ocppgw.ocpp.session import StationFacts
 from ocppgw.ocpp.state import StationState
 from ocppgw.ocpp.versions import OcppVersion
-from ocppgw.ports import Claim, Known, Store
+from ocppgw.ports import Known, Store
 from ocppgw.routing.handshake_log import HandshakeLog
-from ocppgw.routing.links import Clock, Links
+from ocppgw.routing.links import Links
 from ocppgw.routing.proving import Proven, Prover
 from ocppgw.routing.visit import Visit, about_certificate
 

@@ -8,21 +8,13 @@ from twisted.internet.defer import Deferred
 
 from ocppgw import __version__
 from ocppgw.access.refusals import Reason
+from ocppgw.clock import Clock
+from ocppgw.fleet_ports import SessionRow
 from ocppgw.ocpp.timestamps import rfc3339
-from ocppgw.ports import (
-    AttemptQuery,
-    BusState,
-    CommandRecord,
-    Journal,
-    SessionRow,
-    StationRow,
-    Store,
-    StoredEvent,
-    StoreState,
-)
+from ocppgw.ports import AttemptQuery, BusState, CommandRecord, Journal, StationRow, Store, StoredEvent, StoreState
 from ocppgw.routing.attempt_log import AttemptLog
 from ocppgw.routing.commands import Commands
-from ocppgw.routing.links import Clock, Link, Links
+from ocppgw.routing.links import Link, Links
 from ocppgw.routing.outbox import Outbox
 from ocppgw.routing.traces import find_attempts
 

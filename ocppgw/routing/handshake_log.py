@@ -6,9 +6,9 @@ from twisted.logger import Logger
 from ocppgw.access.attempts import ADMITTED, Attempt
 from ocppgw.access.limits import LogCooldown
 from ocppgw.access.refusals import Refused
+from ocppgw.clock import Clock
 from ocppgw.metrics import Metrics
 from ocppgw.routing.attempt_log import AttemptLog
-from ocppgw.routing.links import Clock
 
 log = Logger(namespace="ocppgw.entrance")
 

@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore, ma
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ocppgw.clock import Clock
 from ocppgw.errors import CommandError, OcppgwError, StoreError
 from ocppgw.logs import RateLimitedLog
 from ocppgw.metrics import Metrics
@@ -28,7 +29,6 @@ from ocppgw.ocpp.events import command_event, name_based_id
 from ocppgw.ocpp.frames import dumps
 from ocppgw.ports import Message
 from ocppgw.routing.commands import Commands
-from ocppgw.routing.links import Clock
 from ocppgw.routing.outbox import Outbox
 
 log = Logger(namespace="ocppgw.intake")
@@ -64,19 +64,6 @@ class _Read:
         """Whose order it has to keep."""
         named = self.request.get("chargePointId")
         return named if isinstance(named, str) and named else (self.message.key or b"").decode(errors="replace")
-
-
-class _Stored:
-    """A waiter (ports.Waiter) as a Deferred."""
-
-    def __init__(self) -> None:
-        self.done: Deferred[None] = Deferred()
-
-    def durable(self, token: int) -> None:
-        self.done.callback(None)
-
-    def refused(self, token: int, reason: str) -> None:
-        self.done.errback(StoreError(f"not stored: {reason}"))
 
 
 class CommandIntake:
@@ -129,7 +116,7 @@ class CommandIntake:
             return "stored"
         if await self._is_repeat(read):
             return "repeated"
-        await self._stored(self._letter(read, fault))
+        await self._outbox.store(self._letter(read, fault))
         self._log_dead(read, fault)
         return "dead-letter"
 
@@ -154,7 +141,9 @@ class CommandIntake:
             return False
         now, repeat = self._clock.seconds(), name_based_id("repeat", *map(str, read.position))
         builtins, payload = msgspec.to_builtins(record), {"status": record.status}
-        await self._stored(command_event("CommandDuplicate", builtins, now, payload, self._node_id, repeat=repeat))
+        await self._outbox.store(
+            command_event("CommandDuplicate", builtins, now, payload, self._node_id, repeat=repeat)
+        )
         return True
 
     def _letter(self, read: _Read, fault: OcppgwError) -> Record:
@@ -173,11 +162,6 @@ class CommandIntake:
             partition=read.message.partition,
             offset=read.message.offset,
         )
-
-    def _stored(self, record: Record) -> "Deferred[None]":
-        waiter = _Stored()
-        self._outbox.publish(record, (), waiter, 0)
-        return waiter.done
 
     def _compare_key(self, read: _Read) -> None:
         """Another key than the station's costs the order of its commands across partitions, no more."""

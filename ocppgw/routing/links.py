@@ -5,7 +5,7 @@ is unregistered by object, never by id, so that its late clean-up can't touch it
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
@@ -13,12 +13,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ocppgw.access.proof import Proof
+from ocppgw.clock import Clock
 from ocppgw.metrics import Metrics
 from ocppgw.ocpp.calls import PendingCall
 from ocppgw.ocpp.effects import (
     Ask,
     Close,
-    CommandResult,
     Dispatched,
     Effect,
     Finished,
@@ -35,61 +35,12 @@ from ocppgw.ocpp.state import StationState, TransactionFound
 from ocppgw.ocpp.versions import OcppVersion
 from ocppgw.ports import Store
 from ocppgw.routing.lease import Lease
+from ocppgw.routing.link_ports import CommandListener, Mirror, Owner, RequestSigner, Socket
 from ocppgw.routing.outbox import Outbox
 
 log = Logger(namespace="ocppgw.links")
 
 UNPROVED = Proof("none")
-
-
-class Socket(Protocol):
-    """What a link needs of its WebSocket."""
-
-    address: str
-
-    def send_text(self, text: bytes) -> None: ...
-    def close(self, code: int, reason: str) -> None: ...
-    def probe(self, seconds: float) -> "Deferred[bool]": ...
-
-
-class Clock(Protocol):
-    """The two methods of IReactorTime used here."""
-
-    def seconds(self) -> float: ...
-    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> IDelayedCall: ...  # noqa: A002, N802
-
-
-class CommandListener(Protocol):
-    """Who is told what becomes of commands on a link."""
-
-    def dispatched(self, link: "Link", effect: Dispatched) -> None: ...
-    def finished(self, command_id: str, result: CommandResult) -> None: ...
-    def late(self, command_id: str, result: CommandResult) -> None: ...
-    def requeued(self, command_id: str) -> None: ...
-    def link_opened(self, link: "Link") -> None: ...
-    def accepted(self, link: "Link") -> None: ...
-
-
-class RequestSigner(Protocol):
-    """Who has a station's certificate request signed, when the answer that promised it is out."""
-
-    def request(self, link: "Link", wanted: SignRequest) -> None: ...
-
-
-class Owner(Protocol):
-    """Who keeps the claims of links (`ocppgw.routing.ownership.FleetOwnership`)."""
-
-    @property
-    def lease(self) -> Lease: ...
-
-    def opened(self, link: "Link") -> bool: ...
-    def closed(self, link: "Link") -> None: ...
-
-
-class Mirror(Protocol):
-    """Who writes stations' states to where all nodes find them."""
-
-    def touch(self, link: "Link") -> None: ...
 
 
 class Surroundings:

@@ -7,8 +7,10 @@ and /ready says so. Nothing is ever dropped silently.
 
 from typing import Protocol
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from ocppgw.errors import StoreError
 from ocppgw.metrics import Metrics
 from ocppgw.ocpp.effects import Change, Record
 from ocppgw.ports import Journal, JournalStatus, Waiter
@@ -50,6 +52,12 @@ class Outbox:
         gate = self._gate
         self.publish(record, changes, waiter if gate is None else gate.held(waiter), token)
 
+    def store(self, record: Record) -> "Deferred[None]":
+        """Fires when it is durable; fails with StoreError when it can't be."""
+        waiter = _Durable()
+        self.publish(record, (), waiter, 0)
+        return waiter.done
+
     def wait_for(self, gate: Gate) -> None:
         """There is a bus: `gate` knows what it has acknowledged."""
         self._gate = gate
@@ -63,6 +71,19 @@ class Outbox:
         else:
             self.fault = status.reason if status.is_full else ""
         return status
+
+
+class _Durable:
+    """A waiter as a Deferred."""
+
+    def __init__(self) -> None:
+        self.done: Deferred[None] = Deferred()
+
+    def durable(self, token: int) -> None:
+        self.done.callback(None)
+
+    def refused(self, token: int, reason: str) -> None:
+        self.done.errback(StoreError(f"not stored: {reason}"))
 
 
 class _Nobody:

@@ -20,22 +20,22 @@ import msgspec
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.defer import TimeoutError as AskedTooLong
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from ocppgw.access.refusals import Reason, Refused
+from ocppgw.clock import Clock, rest, within
 from ocppgw.errors import OcppgwError, StoreError
+from ocppgw.fleet_ports import Beat, Claim, Held, SessionRow, Sessions
 from ocppgw.metrics import Metrics
 from ocppgw.ocpp.rules import StationFacts
 from ocppgw.ocpp.timestamps import rfc3339
 from ocppgw.ocpp.versions import OcppVersion
-from ocppgw.ports import Beat, Claim, Held, SessionRow, Sessions
 from ocppgw.routing import control
 from ocppgw.routing.challenges import Challenges
 from ocppgw.routing.claims import Claims
 from ocppgw.routing.lease import Lease
-from ocppgw.routing.links import Clock, Link, Links
+from ocppgw.routing.links import Link, Links
 
 log = Logger(namespace="ocppgw.ownership")
 
@@ -149,7 +149,7 @@ class FleetOwnership:
                 claim, holder.node_id, self._rules.node_id, reason, self._clock.seconds()
             )
             self._tell(holder.session_control_topic, message).addErrback(self._not_told, claim.charge_point_id)
-            await deferLater(self._clock, SERVE_AFTER_SECONDS)  # type: ignore[arg-type]
+            await rest(self._clock, SERVE_AFTER_SECONDS)
         return claim
 
     def _unclaimed(self, wanted: SessionRow) -> Claim:
@@ -233,7 +233,7 @@ class FleetOwnership:
     def _ask(self) -> None:
         """The lease's question: asked after the pause, whatever is under way."""
         self._metrics.note("process-was-paused")
-        asked = Deferred.fromCoroutine(self._asked()).addTimeout(ASKED_SECONDS, self._clock)  # type: ignore[arg-type]
+        asked = within(self._clock, ASKED_SECONDS, Deferred.fromCoroutine(self._asked()))
         asked.addBoth(self._answered)
 
     async def _asked(self) -> None:
@@ -244,7 +244,7 @@ class FleetOwnership:
                 beat = await self._sessions.beat()
             except OcppgwError:
                 self._away(Failure())
-                await deferLater(self._clock, ASK_AGAIN_SECONDS)  # type: ignore[arg-type]
+                await rest(self._clock, ASK_AGAIN_SECONDS)
                 continue
             if self._heard(beat):
                 await self._claims.refresh_now()

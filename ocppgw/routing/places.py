@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 
-from ocppgw.ports import NodeRow, Peers, Sessions
+from ocppgw.fleet_ports import NodeRow, Peers, Sessions
 
 
 class Places(Protocol):

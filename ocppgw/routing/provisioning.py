@@ -22,12 +22,12 @@ from ocppgw.access.identity_edits import (
     set_now,
     unhashed,
 )
+from ocppgw.clock import Clock
 from ocppgw.errors import OcppgwError
 from ocppgw.ocpp.audit import Audit, identity_event, revocation_event
 from ocppgw.ocpp.effects import Record
 from ocppgw.ocpp.timestamps import rfc3339
 from ocppgw.ports import Edit, IdentityPage, Known, Store
-from ocppgw.routing.links import Clock
 
 MAX_IDENTITIES = 500  # in one request
 AT_ONCE = 50  # then the reactor has its turn: checking or storing one takes about 50 µs

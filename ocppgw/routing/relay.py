@@ -20,12 +20,12 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from ocppgw.clock import Clock
 from ocppgw.errors import BusError, OcppgwError, StoreError
 from ocppgw.metrics import Metrics
 from ocppgw.ocpp.deadletters import event_letter
 from ocppgw.ocpp.versions import DEAD
 from ocppgw.ports import Bus, Journal, Outgoing, StoredEvent
-from ocppgw.routing.links import Clock
 
 log = Logger(namespace="ocppgw.relay")
 

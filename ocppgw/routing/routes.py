@@ -9,19 +9,20 @@ from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from ocppgw.clock import Clock, rest
 from ocppgw.errors import CommandError, OcppgwError
+from ocppgw.fleet_ports import NodeRow
 from ocppgw.metrics import Metrics
 from ocppgw.ocpp.calls import NOT_SENT, PendingCall
 from ocppgw.ocpp.effects import CommandResult
 from ocppgw.ocpp.intents import map_command
 from ocppgw.ocpp.outcomes import Outcome
-from ocppgw.ports import CommandRecord, NodeRow, Store
+from ocppgw.ports import CommandRecord, Store
 from ocppgw.routing.command_ends import Ends, Open, cancel
 from ocppgw.routing.credentials import Credentials
-from ocppgw.routing.links import Clock, Link, Links
+from ocppgw.routing.links import Link, Links
 from ocppgw.routing.places import Places, process_of
 from ocppgw.routing.requests import MAX_HOPS, read_request
 from ocppgw.routing.results import ELSEWHERE, NOT_CONNECTED, OTHER_VERSION, SUPERSEDED
@@ -129,7 +130,7 @@ class Routes:
                     log.warn("command {command} was not sent: {reason}", command=record.command_id, reason=str(fault))
                     self._ends.finished(record.command_id, NOT_SENT)
                     return
-            await deferLater(self._clock, RETRY_SECONDS)  # type: ignore[arg-type]
+            await rest(self._clock, RETRY_SECONDS)
 
     async def _serve(self, command: Open, link: Link) -> None:
         if command.pending is None:

@@ -18,13 +18,14 @@ import msgspec
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.logger import Logger
 
+from ocppgw.clock import Clock
 from ocppgw.errors import OcppgwError
 from ocppgw.metrics import Metrics
 from ocppgw.ocpp.effects import SignRequest
 from ocppgw.ocpp.serials import serial_numbers
 from ocppgw.ports import CommandRecord, Known, Store
 from ocppgw.routing.credentials import STATION_CERTIFICATE, InThread
-from ocppgw.routing.links import Clock, Link, Links
+from ocppgw.routing.links import Link, Links
 
 log = Logger(namespace="ocppgw.signing")
 

@@ -8,13 +8,13 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ocppgw.clock import Clock
 from ocppgw.errors import OcppgwError
 from ocppgw.metrics import Metrics
 from ocppgw.ocpp.calls import NOT_SENT, TIMED_OUT
 from ocppgw.ocpp.effects import CommandResult
 from ocppgw.ports import CommandRecord, Store
 from ocppgw.routing.commands import Commands
-from ocppgw.routing.links import Clock
 from ocppgw.routing.places import Places
 from ocppgw.routing.results import RESTARTED
 

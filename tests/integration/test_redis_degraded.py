@@ -10,7 +10,7 @@ from ocppgw.net.redis import fleet as fleet_module
 from ocppgw.net.redis import health as health_module
 from ocppgw.ports import Known
 from tests.contract_access import FINGERPRINT, IDENTITY, OTHER, REVOKED, audit_event, identity
-from tests.integration.test_redis_access import (
+from tests.integration.redis_nodes import (
     BACK_SECONDS,
     CHANGE_SECONDS,
     UNHEARD_RULES,

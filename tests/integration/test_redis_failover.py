@@ -20,7 +20,7 @@ from ocppgw.net.redis.connection import Connection
 from ocppgw.net.redis.endpoints import endpoint_of
 from ocppgw.net.redis.health import Trouble
 from tests.integration.certificates import Pki
-from tests.integration.test_redis_access import blocking
+from tests.integration.redis_nodes import blocking
 from tests.services import RedisSentinels, RedisServer, RedisUser, free_ports
 from tests.services.sentinels import SERVICE, Sentinel
 

@@ -16,9 +16,9 @@ from ocppgw.net.redis.fleet_store import FleetStore
 from tests.contract_access import FINGERPRINT, IDENTITY, AccessContract
 from tests.contract_sessions import SessionsContract
 from tests.contract_store import StoreContract
-from tests.integration import test_redis_access as access
+from tests.integration import redis_nodes as access
+from tests.integration import store_nodes as stations
 from tests.integration import test_redis_sessions as sessions
-from tests.integration import test_redis_store as stations
 from tests.integration.certificates import Pki
 from tests.services import RedisServer, RedisUser
 

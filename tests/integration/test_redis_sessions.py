@@ -16,6 +16,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from ocppgw.errors import ConfigError, OcppgwError, StoreError
+from ocppgw.fleet_ports import Beat, Claim, Held, NodeRow
 from ocppgw.net.redis import RedisSettings, parse_url
 from ocppgw.net.redis.connection import Connection
 from ocppgw.net.redis.keys import Keys
@@ -23,7 +24,6 @@ from ocppgw.net.redis.scanning import read_family
 from ocppgw.net.redis.session_records import NodeFacts, encode
 from ocppgw.net.redis.sessions import RedisSessions
 from ocppgw.ocpp.timestamps import rfc3339
-from ocppgw.ports import Beat, Claim, Held, NodeRow
 from tests.contract_sessions import (
     NODE_REFRESH,
     NODE_TTL,

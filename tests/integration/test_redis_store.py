@@ -2,130 +2,23 @@
 
 import json
 import uuid
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 import pytest
-import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from ocppgw.errors import StoreError
-from ocppgw.net.redis import RedisAddress, RedisSettings, parse_url
-from ocppgw.net.redis.fleet_store import FleetStore
-from ocppgw.ocpp.effects import Change, SaveBoot, SaveTransaction
-from ocppgw.ocpp.rules import StationFacts
+from ocppgw.ocpp.effects import Change
 from ocppgw.ocpp.state import Answered, StationState, Transaction
-from ocppgw.ocpp.versions import V16, OcppVersion
 from ocppgw.ports import CommandRecord
 from tests.contract_store import ACCEPTED, BOOT, QUEUED, SENT, StoreContract, event
-from tests.integration.test_redis_access import Journal, blocking, until
+from tests.integration.redis_nodes import blocking, until
+from tests.integration.store_nodes import Build, Node
 from tests.services import RedisServer
 
-pytest_plugins = ("tests.services.fixtures",)
-
-TIME_LIMIT = 10.0
-
-
-class Local:
-    """What a node has on its own disk."""
-
-    def __init__(self, highest: int = 0) -> None:
-        self.highest = highest
-        self.transactions: dict[tuple[str, str], Transaction] = {}
-        self.states: dict[str, StationState] = {}
-
-    def load_station(self, charge_point_id: str) -> "Deferred[StationState]":
-        return succeed(self.states.get(charge_point_id, StationState(loaded=True)))
-
-    def transaction(self, charge_point_id: str, transaction_id: str) -> "Deferred[Transaction | None]":
-        return succeed(self.transactions.get((charge_point_id, transaction_id)))
-
-    def highest_transaction_id(self) -> int:
-        return self.highest
-
-    def raise_transaction_id(self, number: int) -> "Deferred[None]":
-        self.highest = number
-        return succeed(None)
-
-    def recent_transactions(self) -> "Deferred[Any]":
-        return succeed([(name, transaction) for (name, _), transaction in self.transactions.items()])
-
-
-class Carrier:
-    """A link, as far as the store looks at it."""
-
-    def __init__(self, station: StationFacts, state: StationState, epoch: int, version: OcppVersion = V16) -> None:
-        self.station, self.state, self.epoch, self.version = station, state, epoch, version
-
-
-class Node:
-    """A fleet's store as one node has it; `reopen` is another process on the same Redis and disk."""
-
-    def __init__(self, redis: RedisServer, prefix: str, **settings: Any) -> None:
-        self.redis, self.prefix, self.more = redis, prefix, settings
-        self.journal = Journal()
-        self.local = Local()
-        self.notes: list[str] = []
-        self.epoch = 0
-        self.carriers: dict[str, Carrier] = {}
-        self.start()
-
-    def address(self) -> RedisAddress:
-        return parse_url(self.redis.url())
-
-    def start(self) -> None:
-        settings = RedisSettings(address=self.address(), prefix=self.prefix, call_timeout=0.5)
-        self.store = FleetStore(
-            settings, reactor, self.journal.publish, self.local, None, self.notes.append, **self.more
-        )
-        self.store.start()
-
-    def stop(self) -> None:
-        self.wait(self.store.stations.stop())
-        self.store.stop()
-
-    def reopen(self) -> None:
-        self.stop()
-        self.carriers.clear()
-        self.start()
-
-    def wait(self, deferred: "Deferred[Any]") -> Any:
-        return pytest_twisted.blockon(deferred.addTimeout(TIME_LIMIT, reactor))
-
-    def settle(self) -> None:
-        self.wait(self.store.stations.flush())
-
-    def key(self, rest: str) -> str:
-        return f"{self.prefix}:{rest}"
-
-    def cli_delete_all(self) -> None:
-        """Of this test; other tests have the same Redis."""
-        for name in self.redis.call("KEYS", f"{self.prefix}:*"):
-            self.redis.call("DEL", name)
-
-    def carrier(self, name: str = "CP-1") -> Carrier:
-        """A connection of the station, with the state the store has of it."""
-        if name not in self.carriers:
-            self.epoch += 1
-            state = self.wait(self.store.load_station(name))
-            self.carriers[name] = Carrier(StationFacts(name, "station-1", "tenant-1"), state, self.epoch)
-        return self.carriers[name]
-
-    def apply(self, change: Change) -> None:
-        """What a session does with its state once the change is durable."""
-        if isinstance(change, SaveBoot):
-            carrier = self.carrier(change.charge_point_id)
-            carrier.state.boot_status, carrier.state.boot = change.status, change.payload
-        else:
-            assert isinstance(change, SaveTransaction)
-            carrier = self.carrier(change.charge_point_id)
-            carrier.state.remember_transaction(
-                Transaction(change.transaction_id, change.key, change.started_at, change.ended_at, dict(change.records))
-            )
-        self.store.touch(carrier)
+pytest_plugins = ("tests.integration.store_nodes",)
 
 
 class FleetStoreTests(StoreContract, SynchronousTestCase):
@@ -147,33 +40,12 @@ class FleetStoreTests(StoreContract, SynchronousTestCase):
         self.built.settle()
 
 
-Build = Callable[..., Node]
-
-
-@pytest.fixture
-def prefix() -> str:
-    return f"test-{uuid.uuid4()}"
-
-
-@pytest.fixture
-def build(redis_server: RedisServer, prefix: str) -> Iterator[Build]:
-    nodes: list[Node] = []
-
-    def build(**settings: Any) -> Node:
-        nodes.append(Node(redis_server, prefix, **settings))
-        return nodes[-1]
-
-    yield build
-    for node in nodes:
-        node.stop()
-
-
 # --- several nodes
 
 
 @blocking
-def test_a_station_goes_on_at_another_node_where_it_was(build: Build) -> None:
-    first, second = build(), build()
+def test_a_station_goes_on_at_another_node_where_it_was(store_node: Build) -> None:
+    first, second = store_node(), store_node()
     carrier = first.carrier()
     carrier.state.boot_status, carrier.state.boot = "Accepted", json.dumps(BOOT).encode()
     carrier.state.connectors = {"1": "Charging"}
@@ -188,9 +60,9 @@ def test_a_station_goes_on_at_another_node_where_it_was(build: Build) -> None:
 
 
 @blocking
-def test_a_node_that_lost_a_station_writes_nothing_of_it_any_more(build: Build) -> None:
+def test_a_node_that_lost_a_station_writes_nothing_of_it_any_more(store_node: Build) -> None:
     """It was paused, and writes what it had when it wakes up."""
-    first, second = build(), build()
+    first, second = store_node(), store_node()
     old, new = first.carrier(), second.carrier()
     old.epoch, new.epoch = 7, 8
     new.state.boot_status = "Accepted"
@@ -199,14 +71,14 @@ def test_a_node_that_lost_a_station_writes_nothing_of_it_any_more(build: Build) 
     old.state.boot_status = "Rejected"
     first.store.touch(old)
     first.settle()
-    assert build().wait(second.store.load_station("CP-1")).boot_status == "Accepted"
-    third = build()
+    assert store_node().wait(second.store.load_station("CP-1")).boot_status == "Accepted"
+    third = store_node()
     assert third.wait(third.store.load_station("CP-1")).boot_status == "Accepted"
 
 
 @blocking
-def test_a_node_takes_its_own_memory_only_while_nobody_else_had_the_station(build: Build) -> None:
-    first, second = build(), build()
+def test_a_node_takes_its_own_memory_only_while_nobody_else_had_the_station(store_node: Build) -> None:
+    first, second = store_node(), store_node()
     mine = first.carrier()
     mine.epoch = 1
     first.store.touch(mine)
@@ -221,9 +93,9 @@ def test_a_node_takes_its_own_memory_only_while_nobody_else_had_the_station(buil
 
 
 @blocking
-def test_a_start_sent_again_to_another_node_gets_the_same_id(build: Build) -> None:
+def test_a_start_sent_again_to_another_node_gets_the_same_id(store_node: Build) -> None:
     """The first node died before it had recorded it."""
-    first, second = build(), build()
+    first, second = store_node(), store_node()
     given = first.wait(first.store.find_transaction("CP-1", "key", ""))
     again = second.wait(second.store.find_transaction("CP-1", "key", ""))
     assert given.transaction is again.transaction is None
@@ -233,8 +105,8 @@ def test_a_start_sent_again_to_another_node_gets_the_same_id(build: Build) -> No
 
 
 @blocking
-def test_ids_go_on_far_above_when_redis_has_lost_its_data(build: Build, prefix: str) -> None:
-    first, second = build(), build()
+def test_ids_go_on_far_above_when_redis_has_lost_its_data(store_node: Build, prefix: str) -> None:
+    first, second = store_node(), store_node()
     given = first.wait(first.store.find_transaction("CP-1", "key", "")).fresh_id
     first.cli_delete_all()
     assert first.wait(first.store.find_transaction("CP-1", "key-2", "")).fresh_id > given + 999_999
@@ -244,8 +116,8 @@ def test_ids_go_on_far_above_when_redis_has_lost_its_data(build: Build, prefix: 
 
 
 @blocking
-def test_while_redis_is_away_a_start_gets_an_id_in_hand(build: Build) -> None:
-    node = build()
+def test_while_redis_is_away_a_start_gets_an_id_in_hand(store_node: Build) -> None:
+    node = store_node()
     until(lambda: node.local.highest > 0)
     before = node.local.highest
     node.redis.pause()
@@ -259,8 +131,8 @@ def test_while_redis_is_away_a_start_gets_an_id_in_hand(build: Build) -> None:
 
 
 @blocking
-def test_while_redis_is_away_a_transaction_is_looked_for_on_the_own_disk(build: Build) -> None:
-    node = build()
+def test_while_redis_is_away_a_transaction_is_looked_for_on_the_own_disk(store_node: Build) -> None:
+    node = store_node()
     node.local.transactions["CP-1", "7"] = Transaction("7", "key", 100.0)
     node.redis.pause()
     found = node.wait(node.store.find_transaction("CP-1", "", "7")).transaction
@@ -270,8 +142,8 @@ def test_while_redis_is_away_a_transaction_is_looked_for_on_the_own_disk(build: 
 
 
 @blocking
-def test_states_are_written_when_redis_is_back(build: Build) -> None:
-    first, second = build(), build()
+def test_states_are_written_when_redis_is_back(store_node: Build) -> None:
+    first, second = store_node(), store_node()
     carrier = first.carrier()
     carrier.state.boot_status = "Accepted"
     first.redis.pause()
@@ -290,8 +162,8 @@ def test_states_are_written_when_redis_is_back(build: Build) -> None:
 
 
 @blocking
-def test_without_redis_a_station_is_loaded_only_by_policy(build: Build) -> None:
-    strict, lenient = build(), build(serves_without=True)
+def test_without_redis_a_station_is_loaded_only_by_policy(store_node: Build) -> None:
+    strict, lenient = store_node(), store_node(serves_without=True)
     lenient.local.states["CP-1"] = StationState(boot_status="Accepted", loaded=True)
     strict.redis.pause()
     with pytest.raises(StoreError):
@@ -301,17 +173,19 @@ def test_without_redis_a_station_is_loaded_only_by_policy(build: Build) -> None:
 
 
 @blocking
-def test_transactions_of_the_last_process_reach_the_fleet(build: Build, redis_server: RedisServer, prefix: str) -> None:
-    node = build()
+def test_transactions_of_the_last_process_reach_the_fleet(
+    store_node: Build, redis_server: RedisServer, prefix: str
+) -> None:
+    node = store_node()
     node.local.transactions["CP-9", "9"] = Transaction("9", "key", reactor.seconds(), None, {0: "content"})  # type: ignore[attr-defined]
     node.reopen()
-    other = build()
+    other = store_node()
     until(lambda: other.wait(other.store.find_transaction("CP-9", "", "9")).transaction is not None)
 
 
 @blocking
-def test_only_one_of_many_nodes_takes_a_command_and_only_one_ends_it(build: Build) -> None:
-    nodes = [build() for _ in range(3)]
+def test_only_one_of_many_nodes_takes_a_command_and_only_one_ends_it(store_node: Build) -> None:
+    nodes = [store_node() for _ in range(3)]
     for number in range(20):
         record = msgspec.structs.replace(QUEUED, command_id=f"c-{number}")
         nodes[0].wait(nodes[0].store.open_command(record, event("CommandRouted")))
@@ -328,8 +202,8 @@ def test_only_one_of_many_nodes_takes_a_command_and_only_one_ends_it(build: Buil
 
 
 @blocking
-def test_an_end_whose_node_died_is_published_by_another(build: Build) -> None:
-    dying, living = build(), build()
+def test_an_end_whose_node_died_is_published_by_another(store_node: Build) -> None:
+    dying, living = store_node(), store_node()
     dying.wait(dying.store.open_command(QUEUED, event("CommandRouted")))
     dying.journal.fault = "the process is gone"
     with pytest.raises(StoreError):
@@ -342,8 +216,8 @@ def test_an_end_whose_node_died_is_published_by_another(build: Build) -> None:
 
 
 @blocking
-def test_the_process_that_has_a_command_ends_it_though_redis_has_lost_it(build: Build) -> None:
-    node = build()
+def test_the_process_that_has_a_command_ends_it_though_redis_has_lost_it(store_node: Build) -> None:
+    node = store_node()
     taken = msgspec.structs.replace(QUEUED, taken_by="node-1/x")
     node.wait(node.store.open_command(taken, event("CommandRouted")))
     node.cli_delete_all()
@@ -358,8 +232,8 @@ def test_the_process_that_has_a_command_ends_it_though_redis_has_lost_it(build: 
 
 
 @blocking
-def test_keys_and_members_of_a_command_are_the_contracts(build: Build) -> None:
-    node = build()
+def test_keys_and_members_of_a_command_are_the_contracts(store_node: Build) -> None:
+    node = store_node()
     node.wait(node.store.open_command(QUEUED, event("CommandRouted")))
     node.wait(node.store.change_command(SENT, event("CommandDispatched")))
     stored = json.loads(node.redis.cli("GET", node.key("command-audit:c-1")))
@@ -375,8 +249,8 @@ def test_keys_and_members_of_a_command_are_the_contracts(build: Build) -> None:
 
 
 @blocking
-def test_a_command_that_the_existing_gateway_ended_stays_ended(build: Build) -> None:
-    node = build()
+def test_a_command_that_the_existing_gateway_ended_stays_ended(store_node: Build) -> None:
+    node = store_node()
     old = {
         "commandId": "c-1",
         "commandType": "Reset",
@@ -391,8 +265,8 @@ def test_a_command_that_the_existing_gateway_ended_stays_ended(build: Build) -> 
 
 
 @blocking
-def test_replies_stand_under_the_contracts_keys(build: Build) -> None:
-    node = build(answers_kept=300.0)
+def test_replies_stand_under_the_contracts_keys(store_node: Build) -> None:
+    node = store_node(answers_kept=300.0)
     carrier = node.carrier()
     carrier.state.remember_answer("m-1", Answered(4711, b'[3,"m-1",{}]', 200.0))
     node.store.touch(carrier)
@@ -402,8 +276,8 @@ def test_replies_stand_under_the_contracts_keys(build: Build) -> None:
 
 
 @blocking
-def test_identity_files_of_two_nodes_count_once(build: Build) -> None:
-    first, second = build(), build()
+def test_identity_files_of_two_nodes_count_once(store_node: Build) -> None:
+    first, second = store_node(), store_node()
     files = {"CP-1": ({"chargePointId": "CP-1", "stationId": "s", "tenantId": "t"}, "digest-1")}
 
     def told(kind: str, identity: Any) -> Any:

@@ -2,8 +2,6 @@
 
 import json
 import re
-import uuid
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -18,33 +16,14 @@ from ocppgw.net.redis.stations import AT_ONCE
 from ocppgw.ocpp.state import Answered, Transaction
 from tests.contract_access import IDENTITY
 from tests.contract_store import ACCEPTED, QUEUED, TIMEOUT, event
-from tests.integration.test_redis_access import blocking, until
-from tests.integration.test_redis_store import Node
+from tests.integration.redis_nodes import blocking, until
+from tests.integration.store_nodes import Build, Node
 from tests.services import RedisServer
 
-pytest_plugins = ("tests.services.fixtures",)
+pytest_plugins = ("tests.integration.store_nodes",)
 
-Build = Callable[..., Node]
 RUNNING = Transaction("7", "key", 100.0, None, {0: "content-0"})
 DAY = 86_400.0
-
-
-@pytest.fixture
-def prefix() -> str:
-    return f"test-{uuid.uuid4()}"
-
-
-@pytest.fixture
-def build(redis_server: RedisServer, prefix: str) -> Iterator[Build]:
-    nodes: list[Node] = []
-
-    def make(**settings: Any) -> Node:
-        nodes.append(Node(redis_server, prefix, **settings))
-        return nodes[-1]
-
-    yield make
-    for node in nodes:
-        node.stop()
 
 
 def fresh(node: Node, name: str = "CP-1") -> Any:
@@ -116,9 +95,9 @@ def test_the_documented_rights_are_enough(redis_server: RedisServer, prefix: str
 
 
 @blocking
-def test_a_station_that_comes_back_while_states_are_being_written_finds_its_own(build: Build) -> None:
+def test_a_station_that_comes_back_while_states_are_being_written_finds_its_own(store_node: Build) -> None:
     """Thousands come back at once after a cut in the network; its state is on its way, not there yet."""
-    node = build()
+    node = store_node()
     carriers = [node.carrier(f"CP-{number}") for number in range(2 * AT_ONCE)]
     for carrier in carriers:
         carrier.state.boot_status = "Accepted"
@@ -133,9 +112,9 @@ def test_a_station_that_comes_back_while_states_are_being_written_finds_its_own(
 @pytest.mark.parametrize("broken", [("SET", "no JSON"), ("SET", "12"), ("RPUSH", "x")])
 @blocking
 def test_a_broken_key_of_one_station_keeps_no_other_from_being_written(
-    build: Build, key: str, broken: tuple[str, str]
+    store_node: Build, key: str, broken: tuple[str, str]
 ) -> None:
-    node, other = build(), build()
+    node, other = store_node(), store_node()
     node.carrier("CP-1")
     node.carrier("CP-2")
     node.redis.call(broken[0], node.key(key), broken[1])
@@ -148,8 +127,8 @@ def test_a_broken_key_of_one_station_keeps_no_other_from_being_written(
 
 @pytest.mark.parametrize("key", ["station-state:CP-1", "open-transactions:CP-1"])
 @blocking
-def test_a_broken_key_keeps_its_station_from_nothing(build: Build, key: str) -> None:
-    node = build()
+def test_a_broken_key_keeps_its_station_from_nothing(store_node: Build, key: str) -> None:
+    node = store_node()
     node.redis.call("SET", node.key(key), "no hash, no set")
     assert fresh(node).boot_status is None
 
@@ -158,9 +137,9 @@ def test_a_broken_key_keeps_its_station_from_nothing(build: Build, key: str) -> 
 
 
 @blocking
-def test_a_station_cannot_write_another_ones_transactions(build: Build) -> None:
+def test_a_station_cannot_write_another_ones_transactions(store_node: Build) -> None:
     """A station chooses its transactions' ids (2.x), and the id of a 1.6 station may hold a colon."""
-    node, other = build(), build()
+    node, other = store_node(), store_node()
     run(node, "CP:A", msgspec.structs.replace(RUNNING))
     run(node, "CP", Transaction("A:7", "", 200.0, 300.0, {0: "forged"}))
     found = find(other, "7", "CP:A")
@@ -184,25 +163,25 @@ def test_a_station_cannot_write_another_ones_transactions(build: Build) -> None:
 )
 @blocking
 def test_a_station_cannot_write_other_keys_by_its_message_ids(
-    build: Build, station: str, message_id: str, key: str
+    store_node: Build, station: str, message_id: str, key: str
 ) -> None:
-    node = build(answers_kept=300.0)
+    node = store_node(answers_kept=300.0)
     carrier = node.carrier(station)
     carrier.state.remember_answer(message_id, Answered(1, b"[3]", 200.0))
     carrier.state.remember_answer("m-2", Answered(1, b'[3,"m-2",{}]', 200.0))
     node.store.touch(carrier)
     node.settle()
     assert node.redis.call("EXISTS", node.key(key)) == 0
-    assert len(fresh(build(), station).recent) == 2, "it is remembered all the same"
+    assert len(fresh(store_node(), station).recent) == 2, "it is remembered all the same"
 
 
 # --- transactions
 
 
 @blocking
-def test_an_older_node_adds_its_records_to_a_transaction(build: Build) -> None:
+def test_an_older_node_adds_its_records_to_a_transaction(store_node: Build) -> None:
     """It was cut off from Redis, and writes when it is back what the newer one never heard of."""
-    older, newer, other = build(), build(), build()
+    older, newer, other = store_node(), store_node(), store_node()
     old, new = older.carrier(), newer.carrier()
     old.epoch, new.epoch = 7, 8
     run(newer, "CP-1", Transaction("7", "", None, None, {3: "three", 4: "four"}))
@@ -215,8 +194,8 @@ def test_an_older_node_adds_its_records_to_a_transaction(build: Build) -> None:
 
 
 @blocking
-def test_times_are_kept_to_the_microsecond_when_records_are_merged(build: Build) -> None:
-    node, other = build(), build()
+def test_times_are_kept_to_the_microsecond_when_records_are_merged(store_node: Build) -> None:
+    node, other = store_node(), store_node()
     started = 1_800_000_000.123456
     run(node, "CP-1", Transaction("7", "key", started, None, {1: "one"}))
     run(node, "CP-1", Transaction("7", "key", started, None, {2: "two"}))
@@ -226,8 +205,8 @@ def test_times_are_kept_to_the_microsecond_when_records_are_merged(build: Build)
 
 
 @blocking
-def test_an_id_in_hand_is_not_given_once_the_start_is_stored(build: Build) -> None:
-    node, other = build(), build()
+def test_an_id_in_hand_is_not_given_once_the_start_is_stored(store_node: Build) -> None:
+    node, other = store_node(), store_node()
     node.carrier()
     until(lambda: node.local.highest > 0)
     node.redis.pause()
@@ -241,8 +220,8 @@ def test_an_id_in_hand_is_not_given_once_the_start_is_stored(build: Build) -> No
 
 
 @blocking
-def test_a_disk_that_does_not_keep_the_highest_id_is_told_of(build: Build) -> None:
-    node = build()
+def test_a_disk_that_does_not_keep_the_highest_id_is_told_of(store_node: Build) -> None:
+    node = store_node()
 
     def refuse(number: int) -> "Deferred[None]":
         failed: Deferred[None] = Deferred()
@@ -256,9 +235,9 @@ def test_a_disk_that_does_not_keep_the_highest_id_is_told_of(build: Build) -> No
 
 
 @blocking
-def test_a_transaction_that_ended_elsewhere_long_ago_is_not_opened_again(build: Build) -> None:
+def test_a_transaction_that_ended_elsewhere_long_ago_is_not_opened_again(store_node: Build) -> None:
     """On this node's disk it is open for ever: it ended at another node, and Redis has forgotten it since."""
-    node = build(transactions_kept=14 * DAY)
+    node = store_node(transactions_kept=14 * DAY)
     now = reactor.seconds()  # type: ignore[attr-defined]
     node.local.transactions["CP-1", "7"] = Transaction("7", "old", now - 30 * DAY, None, {0: "content"})
     node.local.transactions["CP-1", "8"] = Transaction("8", "new", now - 1 * DAY, None, {0: "content"})
@@ -268,9 +247,9 @@ def test_a_transaction_that_ended_elsewhere_long_ago_is_not_opened_again(build: 
 
 
 @blocking
-def test_all_stations_show_their_open_transactions(build: Build) -> None:
+def test_all_stations_show_their_open_transactions(store_node: Build) -> None:
     """`/v1/stations` counts them."""
-    node = build()
+    node = store_node()
     run(node, "CP-1", msgspec.structs.replace(RUNNING), Transaction("8", "", 200.0, 300.0, {0: "content"}))
     run(node, "CP-2")
     rows = {row.charge_point_id: row for row in node.wait(node.store.known_stations())}
@@ -304,8 +283,8 @@ def reference_record(**members: Any) -> str:
 
 
 @blocking
-def test_a_command_of_the_existing_gateway_is_known_and_stays_ended(build: Build) -> None:
-    node = build()
+def test_a_command_of_the_existing_gateway_is_known_and_stays_ended(store_node: Build) -> None:
+    node = store_node()
     node.redis.call("SET", node.key("command-audit:c-1"), reference_record())
     record = node.wait(node.store.command("c-1"))
     assert (record.status, record.outcome, record.requested_at) == ("Accepted", "Accepted", "")
@@ -316,9 +295,9 @@ def test_a_command_of_the_existing_gateway_is_known_and_stays_ended(build: Build
 
 @pytest.mark.parametrize("broken", ["no JSON", "12", "[]", '"text"', "null", "[" * 2000, '{"a": 1', "\xff"])
 @blocking
-def test_a_record_nobody_can_read_fails_its_command_and_nothing_else(build: Build, broken: str) -> None:
+def test_a_record_nobody_can_read_fails_its_command_and_nothing_else(store_node: Build, broken: str) -> None:
     """A CommandError: read from Kafka, it becomes a dead letter instead of holding its partition up for ever."""
-    node = build()
+    node = store_node()
     node.redis.call("SET", node.key("command-audit:c-1"), broken.encode("latin-1"))
     with pytest.raises(CommandError):
         node.wait(node.store.open_command(QUEUED, event("CommandRouted")))
@@ -331,18 +310,18 @@ def test_a_record_nobody_can_read_fails_its_command_and_nothing_else(build: Buil
 
 
 @blocking
-def test_a_command_id_cannot_be_that_of_a_message(build: Build) -> None:
+def test_a_command_id_cannot_be_that_of_a_message(store_node: Build) -> None:
     """`command-audit:unique:…` is another family of keys."""
-    node = build()
+    node = store_node()
     with pytest.raises(CommandError):
         node.wait(node.store.open_command(msgspec.structs.replace(QUEUED, command_id="unique:m-1"), event("x")))
     assert node.journal.records == []
 
 
 @blocking
-def test_who_ended_a_command_and_could_not_publish_it_may_try_again(build: Build) -> None:
+def test_who_ended_a_command_and_could_not_publish_it_may_try_again(store_node: Build) -> None:
     """As it may when Redis' answer got lost: for the backend it is this node's end, and it waits for it."""
-    node, other = build(), build()
+    node, other = store_node(), store_node()
     node.wait(node.store.open_command(QUEUED, event("CommandRouted")))
     node.journal.fault = "the disk is full"
     with pytest.raises(StoreError):
@@ -356,8 +335,8 @@ def test_who_ended_a_command_and_could_not_publish_it_may_try_again(build: Build
 
 
 @blocking
-def test_commands_wait_in_the_order_of_their_requests_not_of_their_storing(build: Build) -> None:
-    node = build()
+def test_commands_wait_in_the_order_of_their_requests_not_of_their_storing(store_node: Build) -> None:
+    node = store_node()
     for name, second in (("c-1", 2), ("c-2", 1)):
         record = msgspec.structs.replace(QUEUED, command_id=name, requested_at=f"2026-11-24T08:00:0{second}.000Z")
         node.wait(node.store.open_command(record, event("CommandRouted")))
@@ -366,8 +345,8 @@ def test_commands_wait_in_the_order_of_their_requests_not_of_their_storing(build
 
 
 @blocking
-def test_one_end_that_is_no_event_keeps_no_other_from_being_published(build: Build) -> None:
-    node = build()
+def test_one_end_that_is_no_event_keeps_no_other_from_being_published(store_node: Build) -> None:
+    node = store_node()
     node.wait(node.store.open_command(QUEUED, event("CommandRouted")))
     node.journal.fault = "the process is gone"
     with pytest.raises(StoreError):
@@ -384,8 +363,8 @@ def test_one_end_that_is_no_event_keeps_no_other_from_being_published(build: Bui
 
 
 @blocking
-def test_a_file_taken_by_many_nodes_at_once_counts_once(build: Build) -> None:
-    nodes = [build() for _ in range(3)]
+def test_a_file_taken_by_many_nodes_at_once_counts_once(store_node: Build) -> None:
+    nodes = [store_node() for _ in range(3)]
     files = {f"CP-{number}": ({**IDENTITY, "chargePointId": f"CP-{number}"}, "digest") for number in range(20)}
     syncs = [node.store.sync_files(files, lambda kind, one: event(kind)) for node in nodes]
     counts = nodes[0].wait(gatherResults(syncs))

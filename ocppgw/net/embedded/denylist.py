@@ -10,8 +10,9 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from ocppgw.net.embedded.database import Database
-from ocppgw.net.embedded.turns import Listeners, Turns
+from ocppgw.net.embedded.turns import Turns
 from ocppgw.ocpp.effects import Record
+from ocppgw.routing.access_listeners import AccessListeners
 
 _encode = msgspec.json.Encoder().encode
 _decode: Callable[[bytes], dict[str, Any]] = msgspec.json.Decoder(dict[str, Any]).decode
@@ -25,7 +26,7 @@ class Revocation(msgspec.Struct, frozen=True):
 class Denylist:
     """`ttl`: seconds an entry stays, 0 for ever. It shows at once and is taken back when it can't be stored."""
 
-    def __init__(self, database: Database, listeners: Listeners, clock: Callable[[], float], ttl: float) -> None:
+    def __init__(self, database: Database, listeners: AccessListeners, clock: Callable[[], float], ttl: float) -> None:
         self._database = database
         self._listeners = listeners
         self._clock = clock

@@ -14,9 +14,10 @@ from twisted.internet.defer import Deferred, FirstError, gatherResults, succeed
 from twisted.python.failure import Failure
 
 from ocppgw.net.embedded.database import Database
-from ocppgw.net.embedded.turns import Listeners, Turns
+from ocppgw.net.embedded.turns import Turns
 from ocppgw.ocpp.effects import Record
 from ocppgw.ports import Edit, IdentityPage
+from ocppgw.routing.access_listeners import AccessListeners
 
 Identity = Mapping[str, Any]
 Decide = Callable[[dict[str, Any] | None], Edit | None]
@@ -41,7 +42,7 @@ NOTHING = Kept()
 
 
 class Identities:
-    def __init__(self, database: Database, listeners: Listeners) -> None:
+    def __init__(self, database: Database, listeners: AccessListeners) -> None:
         self._database = database
         self._listeners = listeners
         self._turns = Turns()

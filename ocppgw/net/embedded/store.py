@@ -1,4 +1,4 @@
-"""The store on SQLite (ports.Store), in the same file and transactions as the journal: station state and commands here,
+"""The store on SQLite (ports.Store), in the same file and transactions as the journal: station state here, commands,
 identities, denylist and attempts in the modules beside it.
 
 State of stations that were seen since the start is kept in memory; `load_station` still goes through the writing
@@ -20,24 +20,17 @@ from twisted.logger import Logger
 
 from ocppgw.access.attempts import StoredAttempt
 from ocppgw.errors import StoreError
+from ocppgw.fleet_ports import Claim
 from ocppgw.net.embedded.attempts import Attempts
+from ocppgw.net.embedded.commands import Commands
 from ocppgw.net.embedded.database import Database, unpack
 from ocppgw.net.embedded.denylist import Denylist
 from ocppgw.net.embedded.identities import Decide, FileEvent, Identities
-from ocppgw.net.embedded.turns import Listeners
 from ocppgw.ocpp.effects import Record
 from ocppgw.ocpp.recovery import recover
 from ocppgw.ocpp.state import StationState, Transaction, TransactionFound
-from ocppgw.ports import (
-    AccessListener,
-    AttemptQuery,
-    Claim,
-    CommandRecord,
-    Edit,
-    IdentityPage,
-    Known,
-    StationRow,
-)
+from ocppgw.ports import AccessListener, AttemptQuery, CommandRecord, Edit, IdentityPage, Known, StationRow
+from ocppgw.routing.access_listeners import AccessListeners
 
 log = Logger(namespace="ocppgw.store")
 
@@ -47,11 +40,8 @@ EPOCHS_PER_START = 10**9
 TAIL_RECORDS = 20_000  # newest events read at the start for repeated CALLs
 TAIL_SECONDS = 600.0
 RECENT_SECONDS = 86_400.0
-OPEN_COMMANDS = 1000  # looked at in one sweep
 STATES_IN_MEMORY = 100_000  # stations; beyond it the one that connected longest ago is read from disk again
 
-_encode = msgspec.json.Encoder().encode
-_decode_command = msgspec.json.Decoder(CommandRecord).decode
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_records: Callable[[bytes], list[tuple[int, str]]] = msgspec.msgpack.Decoder(list[tuple[int, str]]).decode
 
@@ -72,13 +62,13 @@ class SqliteStore:
     ) -> None:
         self._database = database
         self._clock = clock
-        self._command_ttl = command_ttl
         connection = database.connection
         self._states: dict[str, StationState] = {}
-        self._listeners = Listeners()
+        self._listeners = AccessListeners()
         self._identities = Identities(database, self._listeners)
         self._denylist = Denylist(database, self._listeners, clock, revoked_ttl)
         self._attempts = Attempts(database, attempts_kept)
+        self._commands = Commands(database, clock, command_ttl)
         try:
             self._epoch = _count_start(connection) * EPOCHS_PER_START
         except sqlite3.OperationalError as error:
@@ -210,61 +200,22 @@ class SqliteStore:
     # --- commands
 
     def open_command(self, record: CommandRecord, event: Record) -> "Deferred[CommandRecord | None]":
-        def open_(connection: sqlite3.Connection, records: list[Record]) -> CommandRecord | None:
-            existing = _command(connection, record.command_id)
-            if existing is None:
-                connection.execute(
-                    "INSERT INTO commands (command_id, ended_at, body) VALUES (?, NULL, ?)",
-                    (record.command_id, _encode(record)),
-                )
-                records.append(event)
-            return existing
-
-        return self._database.write(open_)
+        return self._commands.open(record, event)
 
     def command(self, command_id: str) -> "Deferred[CommandRecord | None]":
-        return self._database.read(lambda connection: _command(connection, command_id))
+        return self._commands.find(command_id)
 
     def change_command(self, record: CommandRecord, event: Record) -> "Deferred[bool]":
-        ended_at = self._clock() if record.outcome is not None else None
-
-        def change(connection: sqlite3.Connection, records: list[Record]) -> bool:
-            changed = connection.execute(
-                "UPDATE commands SET ended_at = ?, body = ?, waiting_for = NULL "
-                "WHERE command_id = ? AND ended_at IS NULL",
-                (ended_at, _encode(record), record.command_id),
-            )
-            if changed.rowcount:
-                records.append(event)
-            return changed.rowcount == 1
-
-        return self._database.write(change)
+        return self._commands.change(record, event)
 
     def take_command(self, record: CommandRecord, held_by: str | None = None) -> "Deferred[bool]":
-        def take(connection: sqlite3.Connection, _records: list[Record]) -> bool:
-            stored = _command(connection, record.command_id)
-            if stored is None or stored.outcome is not None:
-                return False
-            if stored.taken_by not in (None, record.taken_by, held_by):
-                return False
-            waits_for = record.charge_point_id if record.request is not None and record.taken_by is None else None
-            connection.execute(
-                "UPDATE commands SET body = ?, waiting_for = ? WHERE command_id = ?",
-                (_encode(record), waits_for, record.command_id),
-            )
-            return True
-
-        return self._database.write(take)
+        return self._commands.take(record, held_by)
 
     def open_commands(self) -> "Deferred[Sequence[CommandRecord]]":
-        return self._database.read(_open_commands)
+        return self._commands.without_end()
 
     def waiting_commands(self, charge_point_id: str) -> "Deferred[Sequence[CommandRecord]]":
-        def find(connection: sqlite3.Connection) -> list[CommandRecord]:
-            rows = connection.execute("SELECT body FROM commands WHERE waiting_for = ?", (charge_point_id,))
-            return sorted((_decode_command(body) for (body,) in rows), key=lambda record: record.requested_at)
-
-        return self._database.read(find)
+        return self._commands.waiting(charge_point_id)
 
     def publish_unpublished(self) -> "Deferred[int]":
         """An end and its event are one transaction here."""
@@ -276,7 +227,7 @@ class SqliteStore:
         now = self._clock()
 
         def forget(connection: sqlite3.Connection, _records: list[Record]) -> None:
-            connection.execute("DELETE FROM commands WHERE ended_at < ?", (now - self._command_ttl,))
+            self._commands.forget_ended(connection, now)
             connection.execute("DELETE FROM transactions WHERE ended_at < ?", (now - transactions_kept,))
             self._denylist.forget_expired(connection, now)
 
@@ -365,18 +316,6 @@ def _by_id(connection: sqlite3.Connection, charge_point_id: str, transaction_id:
 def _transaction(row: tuple[Any, ...]) -> Transaction:
     name, key, started_at, ended_at, records = row
     return Transaction(name, key, started_at, ended_at, dict(_decode_records(records)))
-
-
-def _open_commands(connection: sqlite3.Connection) -> list[CommandRecord]:
-    rows = connection.execute("SELECT body FROM commands WHERE ended_at IS NULL")
-    records = [_decode_command(body) for (body,) in rows]
-    records.sort(key=lambda record: record.deadline or 0.0)
-    return records[:OPEN_COMMANDS]
-
-
-def _command(connection: sqlite3.Connection, command_id: str) -> CommandRecord | None:
-    row = connection.execute("SELECT body FROM commands WHERE command_id = ?", (command_id,)).fetchone()
-    return _decode_command(row[0]) if row else None
 
 
 def _stations(connection: sqlite3.Connection, charge_point_id: str | None = None) -> dict[str, StationRow]:

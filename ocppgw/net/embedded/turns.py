@@ -1,4 +1,4 @@
-"""Changes to what is kept in memory and on disk: one at a time for each key, and who is told of them.
+"""Changes to what is kept in memory and on disk: one at a time for each key.
 
 A change shows in memory at once and is taken back when the disk refuses it. Were a second change of the same key made
 on top of the first before that one is settled, taking back the first would leave half of the second: so it waits.
@@ -8,12 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredLock, fail
-from twisted.logger import Logger
 
 from ocppgw.errors import Overloaded
-from ocppgw.ports import AccessListener
-
-log = Logger(namespace="ocppgw.store")
 
 MAX_WAITING = 100  # changes of one key
 
@@ -38,26 +34,3 @@ class Turns:
         if not lock.locked and self._locks.get(key) is lock:
             del self._locks[key]
         return result
-
-
-class Listeners:
-    """(ports.AccessListener) Tells all; one that fails keeps nobody else from being told."""
-
-    def __init__(self) -> None:
-        self._listeners: list[AccessListener] = []
-
-    def add(self, listener: AccessListener) -> None:
-        self._listeners.append(listener)
-
-    def identity_changed(self, charge_point_id: str) -> None:
-        self._tell(lambda listener: listener.identity_changed(charge_point_id))
-
-    def certificate_revoked(self, fingerprint: str) -> None:
-        self._tell(lambda listener: listener.certificate_revoked(fingerprint))
-
-    def _tell(self, tell: Callable[[AccessListener], None]) -> None:
-        for listener in self._listeners:
-            try:
-                tell(listener)
-            except Exception:
-                log.failure("a listener to access rights failed")

@@ -85,7 +85,7 @@ class KafkaBus:
         self._messenger = Teller(self._settings, self._shipper(MESSENGER), self._reactor, self._monotonic, self._ended)
 
     def tell(self, topic: str, message: Mapping[str, Any]) -> "Deferred[None]":
-        """(ports.Peers)"""
+        """(fleet_ports.Peers)"""
         if self._messenger is None or not self._running or self._stopped is not None:
             return fail(BusError("the bus does not run"))
         try:

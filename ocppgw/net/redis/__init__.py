@@ -24,7 +24,7 @@ listing.py     all identities, all revocations
 attempts.py    who tried to connect, bounded
 store.py       all of it as one store
 
-The rest (ports.Store, ports.Sessions): fleet_store.py with commands.py, stations.py, transactions.py,
+The rest (ports.Store, fleet_ports.Sessions): fleet_store.py with commands.py, stations.py, transactions.py,
 identity_files.py, fleet_keys.py and fleet_scripts.py; sessions.py with session_records.py and session_scripts.py;
 scanning.py for both.
 

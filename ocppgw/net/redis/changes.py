@@ -16,15 +16,16 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
+from ocppgw.clock import Clock
 from ocppgw.errors import OcppgwError
 from ocppgw.net.redis.cache import Cache
-from ocppgw.net.redis.connection import Clock, Connection
+from ocppgw.net.redis.connection import Connection
 from ocppgw.net.redis.fleet import Fleet
 from ocppgw.net.redis.keys import Keys
 from ocppgw.net.redis.lookups import LookUps
 from ocppgw.net.redis.records import digest
 from ocppgw.net.redis.replies import Reply
-from ocppgw.ports import AccessListener
+from ocppgw.routing.access_listeners import AccessListeners
 
 log = Logger(namespace="ocppgw.redis")
 
@@ -41,29 +42,6 @@ HANDSHAKE_SECONDS = 15.0
 ECHO_SECONDS = 10.0  # within which Redis tells of a change that this node made itself
 
 
-class Listeners:
-    """(ports.AccessListener) Tells all; one that fails keeps nobody else from being told."""
-
-    def __init__(self) -> None:
-        self._listeners: list[AccessListener] = []
-
-    def add(self, listener: AccessListener) -> None:
-        self._listeners.append(listener)
-
-    def identity_changed(self, charge_point_id: str) -> None:
-        self._tell(lambda listener: listener.identity_changed(charge_point_id))
-
-    def certificate_revoked(self, fingerprint: str) -> None:
-        self._tell(lambda listener: listener.certificate_revoked(fingerprint))
-
-    def _tell(self, tell: Callable[[AccessListener], None]) -> None:
-        for listener in self._listeners:
-            try:
-                tell(listener)
-            except Exception:
-                log.failure("a listener to access rights failed")
-
-
 class Changes:
     def __init__(
         self,
@@ -76,7 +54,7 @@ class Changes:
     ) -> None:
         self._clock, self._calls, self._keys, self._cache, self._look_ups = clock, calls, keys, cache, look_ups
         self._fleet = fleet
-        self.listeners = Listeners()
+        self.listeners = AccessListeners()
         self.interest: Interest = lambda: ((), ())
         self._untold: dict[str, None] = {}
         self._is_telling = False

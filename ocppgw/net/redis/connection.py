@@ -9,14 +9,15 @@ A call that was sent and failed may have been carried out all the same.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, FirstError, fail, gatherResults
-from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.python.failure import Failure
 from txredisapi import ConnectionError as LostConnection
 from txredisapi import RedisError, ResponseError
 
+from ocppgw.clock import Clock, within
 from ocppgw.errors import Overloaded, StoreError
 from ocppgw.net.redis.health import Trouble
 from ocppgw.net.redis.replies import Reply
@@ -31,13 +32,6 @@ PINGS_A_CHECK = 2
 
 Prepare = Callable[[Wire], Awaitable[None]]
 Send = Callable[[Wire], "Deferred[Any]"]
-
-
-class Clock(Protocol):
-    """What is used of the reactor."""
-
-    def seconds(self) -> float: ...
-    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> IDelayedCall: ...  # noqa: A002, N802
 
 
 class Connection:
@@ -227,7 +221,7 @@ class Connection:
 
     def _log_in(self, wire: Wire) -> "Deferred[None]":
         done: Deferred[None] = Deferred.fromCoroutine(self._introduce(wire))
-        return done.addTimeout(self._settings.call_timeout, self._clock)  # type: ignore[arg-type]
+        return within(self._clock, self._settings.call_timeout, done)
 
     async def _introduce(self, wire: Wire) -> None:
         address = self._settings.address

@@ -4,6 +4,8 @@ Anybody may have written what stands there. What can't be read counts as nothing
 command's record that can't be read is left alone.
 """
 
+from ocppgw.net.redis.lua import READ
+
 # KEYS: record, open commands. ARGV: the record, deadline, seconds to live, commandId. Returns what stands there, '' for
 # what is no string.
 OPEN_COMMAND = b"""
@@ -16,24 +18,9 @@ redis.call('ZADD', KEYS[2], ARGV[2], ARGV[4])
 return false
 """
 
-# read(key): its JSON object, or nil.
-_READ = b"""
-local function read(key)
-  local raw = redis.pcall('GET', key)
-  if type(raw) ~= 'string' then
-    return nil
-  end
-  local is_json, value = pcall(cjson.decode, raw)
-  if is_json and type(value) == 'table' then
-    return value
-  end
-  return nil
-end
-"""
-
 # read_command(key): a command's record, or nil. The existing gateway wrote records without an outcome.
 _COMMANDS = (
-    _READ
+    READ
     + b"""
 local function read_command(key)
   local record = read(key)
@@ -203,7 +190,7 @@ end
 # seconds to live when open and when ended. What two nodes tell of a transaction is merged: records of both, of two
 # under one number the newer node's; its start and end, whoever tells of them. Times keep all their digits.
 SAVE_TRANSACTION = (
-    _READ
+    READ
     + _ADD_OPEN
     + b"""
 local MOST_RECORDS = 32

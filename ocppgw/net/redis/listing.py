@@ -6,25 +6,21 @@ of them are read, in 100 more. (Measured with 50,000 identities alone: 0.1 and 0
 for up to 30 ms at a time.) Only the ids are kept in memory, and the page.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from ocppgw.errors import Overloaded
 from ocppgw.net.redis.connection import Connection
-from ocppgw.net.redis.keys import Keys, pattern
+from ocppgw.net.redis.keys import Keys
 from ocppgw.net.redis.records import matches, read_revocation, read_with_id
+from ocppgw.net.redis.scanning import READ_AT_ONCE, Family, read_family
 from ocppgw.ports import IdentityPage
-
-SCANNED_AT_ONCE = 1000
-READ_AT_ONCE = 500
-MAX_NAMES = 500_000
 
 
 class Listing:
-    def __init__(self, calls: Connection, keys: Keys) -> None:
-        self._calls, self._keys = calls, keys
+    def __init__(self, calls: Connection, keys: Keys, seconds: Callable[[], float]) -> None:
+        self._calls, self._keys, self._seconds = calls, keys, seconds
 
     def identities(self, search: str, offset: int, limit: int) -> "Deferred[IdentityPage]":
         return Deferred.fromCoroutine(self._identities(search.casefold(), offset, limit))
@@ -33,49 +29,26 @@ class Listing:
         return Deferred.fromCoroutine(self._revocations())
 
     async def _identities(self, wanted: str, offset: int, limit: int) -> IdentityPage:
-        names = await self._names(self._keys.identities)
+        family = Family(self._calls, self._keys.identities, self._seconds)
+        names = await family.names()
         if not wanted:
-            page = await self._read(names[offset : offset + limit])
-            return IdentityPage(page, len(names))
+            return IdentityPage(await _read(family, names[offset : offset + limit]), len(names))
         found: list[dict[str, Any]] = []
         total = 0
         for start in range(0, len(names), READ_AT_ONCE):
-            for identity in await self._read(names[start : start + READ_AT_ONCE]):
+            for identity in await _read(family, names[start : start + READ_AT_ONCE]):
                 if matches(identity, wanted):
                     if offset <= total < offset + limit:
                         found.append(identity)
                     total += 1
         return IdentityPage(found, total)
 
-    async def _read(self, names: list[str]) -> list[dict[str, Any]]:
-        identities: list[dict[str, Any]] = []
-        for start in range(0, len(names), READ_AT_ONCE):
-            some = names[start : start + READ_AT_ONCE]
-            raws = await self._calls.call("MGET", *map(self._keys.identity, some))
-            found = [read_with_id(name, raw) for name, raw in zip(some, raws, strict=True)]
-            identities += [identity for identity in found if identity is not None]  # else it was deleted meanwhile
-        return identities
-
     async def _revocations(self) -> dict[str, Mapping[str, Any]]:
-        names = await self._names(self._keys.revocations)
-        entries: dict[str, Mapping[str, Any]] = {}
-        for start in range(0, len(names), READ_AT_ONCE):
-            some = names[start : start + READ_AT_ONCE]
-            raws = await self._calls.call("MGET", *map(self._keys.revocation, some))
-            for name, raw in zip(some, raws, strict=True):
-                entry = read_revocation(name, raw)
-                if entry is not None:
-                    entries[name] = entry
-        return entries
+        raws = await read_family(self._calls, self._keys.revocations, self._seconds)
+        entries = {name: read_revocation(name, raw) for name, raw in raws.items()}
+        return {name: entry for name, entry in entries.items() if entry is not None}
 
-    async def _names(self, front: str) -> list[str]:
-        """What follows `front` in the keys that begin so, sorted."""
-        names: set[str] = set()  # SCAN may give a key twice
-        cursor: bytes = b"0"
-        while True:
-            cursor, keys = await self._calls.call("SCAN", cursor, "MATCH", pattern(front), "COUNT", SCANNED_AT_ONCE)
-            names.update(key.decode("utf-8", "replace").removeprefix(front) for key in keys)
-            if len(names) > MAX_NAMES:
-                raise Overloaded(f"there are more than {MAX_NAMES} keys {front}…", hint="list them with redis-cli")
-            if cursor == b"0":
-                return sorted(names)
+
+async def _read(family: Family, names: list[str]) -> list[dict[str, Any]]:
+    identities = [read_with_id(name, raw) for name, raw in (await family.strings(names)).items()]
+    return [identity for identity in identities if identity is not None]

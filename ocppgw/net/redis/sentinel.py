@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from txredisapi import ResponseError
 from zope.interface import implementer
 
-from ocppgw.net.redis.connection import Clock
+from ocppgw.clock import Clock, within
 from ocppgw.net.redis.health import Trouble
 from ocppgw.net.redis.replies import Reply
 from ocppgw.net.redis.settings import RedisSettings
@@ -75,7 +75,7 @@ class MasterEndpoint:
 
     def _ask(self, sentinel: Address) -> "Deferred[Address]":
         asked: Deferred[Address] = Deferred.fromCoroutine(self._question(*sentinel))
-        return asked.addTimeout(ASK_SECONDS, self._clock)  # type: ignore[arg-type]
+        return within(self._clock, ASK_SECONDS, asked)
 
     async def _question(self, host: str, port: int) -> Address:
         settings = self._settings

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ocppgw.ports import Claim, NodeRow, SessionRow
+from ocppgw.fleet_ports import Claim, NodeRow, SessionRow
 
 
 class NodeFacts(msgspec.Struct, frozen=True):

@@ -3,22 +3,13 @@
 All of them may meet what another program or a person left there: what nobody can read counts as nothing.
 """
 
-# read(key): its JSON object and its text, or nil. number(value): a whole number, else 0. text(value): a string, else
-# ''. living(session, nodes): the row of the session's node, as text; false when the process that claimed it is gone;
-# `nodes` is what the keys of nodes begin with.
-_READING = b"""
-local function read(key)
-  local raw = redis.pcall('GET', key)
-  if type(raw) ~= 'string' then
-    return nil
-  end
-  local is_json, value = pcall(cjson.decode, raw)
-  if is_json and type(value) == 'table' then
-    return value, raw
-  end
-  return nil
-end
+from ocppgw.net.redis.lua import READ
 
+# number(value): a whole number, else 0. text(value): a string, else ''. living(session, nodes): the row of the
+# session's node, as text; false when the process that claimed it is gone; `nodes` is what the keys of nodes begin with.
+_READING = (
+    READ
+    + b"""
 local function number(value)
   local found = tonumber(value)
   if found and found >= 0 and found < 9007199254740992 then
@@ -40,6 +31,7 @@ local function living(session, nodes)
   return false
 end
 """
+)
 
 # KEYS: epochs, station-ids. ARGV: what the keys of sessions, nodes and losses begin with; nodeId and incarnation of who
 # calls; milliseconds that a session and a list of losses live; how many losses a list holds.

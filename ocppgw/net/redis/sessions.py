@@ -1,4 +1,4 @@
-"""Which node serves which station (ports.Sessions), in Redis, shared by all nodes.
+"""Which node serves which station (fleet_ports.Sessions), in Redis, shared by all nodes.
 
     sessions:{chargePointId}  string  the claim: JSON, with a time to live; `incarnation` beside the contract's members
     nodes:{nodeId}            string  a node that lives: JSON, with a time to live
@@ -13,11 +13,12 @@ can choose one that is above what came before (see `routing.ownership`).
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
+from ocppgw.clock import Clock
 from ocppgw.errors import OcppgwError
+from ocppgw.fleet_ports import Beat, Claim, Held, NodeRow, SessionRow
 from ocppgw.net.redis.connection import Connection
 from ocppgw.net.redis.keys import Keys
 from ocppgw.net.redis.replies import Reply
@@ -34,17 +35,12 @@ from ocppgw.net.redis.session_records import (
 from ocppgw.net.redis.session_scripts import BEAT, CLAIM, OWNER, REFRESH, RELEASE, RETIRE
 from ocppgw.net.redis.wire import Word
 from ocppgw.ocpp.timestamps import rfc3339
-from ocppgw.ports import Beat, Claim, Held, NodeRow, SessionRow
 
 SECONDS_OF_2020 = 1_577_836_800
 AT_ONCE = 200  # sessions or claims in one step: 2 or 3 ms, in which Redis does nothing else
 MAX_LOSSES = 100_000
 LOSSES_AT_ONCE = 1000
 NODE_ID_TAKEN = "NodeIdTaken"  # an error's code
-
-
-class Clock(Protocol):
-    def seconds(self) -> float: ...
 
 
 class RedisSessions:

@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from ocppgw.clock import Clock
 from ocppgw.errors import OcppgwError
 from ocppgw.net.redis.connection import Connection
 from ocppgw.net.redis.fleet_keys import FleetKeys, ReplyKeys, escaped
@@ -82,10 +83,6 @@ class _Written(msgspec.Struct):
     state: StationState
     transactions: dict[str, tuple[float | None, float | None, int, str]] = {}
     answers: set[str] = set()
-
-
-class Clock(Protocol):
-    def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> IDelayedCall: ...  # noqa: A002, N802
 
 
 class Stations:

@@ -3,6 +3,7 @@
 import random as random_module
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredLock, fail, succeed
@@ -66,11 +67,8 @@ class RedisAccessStore:
         self._memory = Memory(reactor.seconds, settings.cached_admission)
         self._emptied: list[Callable[[], None]] = []
         self._fleet = Fleet(reactor, keys, self._cache.present, self._was_emptied, note)
-        self._calls = Connection(
-            settings,
-            reactor,
-            place,
-            random,
+        connect = partial(Connection, settings, reactor, place, random)
+        self._calls = connect(
             self._health.tell,
             self._connections_changed,
             self._fleet.log_in,
@@ -80,18 +78,14 @@ class RedisAccessStore:
         self._look_ups = LookUps(self._calls, keys, self._cache, self._memory, self._fleet, note)
         self._changes = Changes(reactor, self._calls, keys, self._cache, self._look_ups, self._fleet)
         self._look_ups.remembered = self._changes.arriving
-        self._listener = Connection(
-            settings,
-            reactor,
-            place,
-            random,
+        self._listener = connect(
             lambda trouble: None,  # the other connection tells what is wrong
             self._connections_changed,
             self._tracking.subscribe,
             self._changes.invalidated,
         )
         self._attempts = Attempts(self._calls, keys, settings.attempts_kept)
-        self._listing = Listing(self._calls, keys)
+        self._listing = Listing(self._calls, keys, reactor.seconds)
         self._turns: dict[str, DeferredLock] = {}
 
     def start(self) -> None:

@@ -17,8 +17,9 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from txredisapi import ResponseError
 
+from ocppgw.clock import Clock
 from ocppgw.errors import OcppgwError
-from ocppgw.net.redis.connection import Clock, Connection
+from ocppgw.net.redis.connection import Connection
 from ocppgw.net.redis.keys import Keys
 from ocppgw.net.redis.troubles import said
 from ocppgw.net.redis.wire import Wire, Word
