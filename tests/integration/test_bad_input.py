@@ -149,11 +149,8 @@ def test_a_slow_handshake_is_cut_off(gateway: Gateway) -> None:
 
 def test_a_thousand_half_open_sockets_are_bounded_and_harm_nobody(gateway: Gateway) -> None:
     with ExitStack() as sockets:
-        half_open = [
-            sockets.enter_context(socket.create_connection(("127.0.0.1", gateway.websocket_port), TIME_LIMIT))
-            for _ in range(1000)
-        ]
-        cut = sum(_is_cut(one) for one in half_open[MAX_HALF_OPEN:])
+        half_open = [_half_open(gateway, sockets) for _ in range(1000)]
+        cut = sum(one is None or _is_cut(one) for one in half_open[MAX_HALF_OPEN:])
         # The slots of the first ones are free again after the handshake's time limit: some later ones may get them.
         assert cut >= 1000 - 2 * MAX_HALF_OPEN
     with Station(gateway, "2.1", "AFTER") as station:
@@ -201,6 +198,14 @@ def _read_all(client: socket.socket) -> bytes:
     except ConnectionResetError:
         """Cut off: as good an end as any."""
     return data
+
+
+def _half_open(gateway: Gateway, sockets: ExitStack) -> socket.socket | None:
+    """A connection that says nothing; None where the gateway's reset was there before `connect` had returned."""
+    try:
+        return sockets.enter_context(socket.create_connection(("127.0.0.1", gateway.websocket_port), TIME_LIMIT))
+    except ConnectionResetError:
+        return None
 
 
 def _is_cut(client: socket.socket) -> bool:
