@@ -149,6 +149,8 @@ class Assembly:
             new_number=lambda: self._random.randrange(1, 2**31),
             credentials=self._credentials,
         )
+        if self.fleet is not None:
+            self.fleet.follow(self.commands)
         self.sweep = Sweep(self.store, self.commands, self._places, self.metrics, reactor, is_alone=self.fleet is None)
         signer, self._signing = local_signer(settings, self._config_dir), None
         if signer is not None:

@@ -14,6 +14,7 @@ from ocppgw.net.embedded import SqliteStore
 from ocppgw.ocpp.timestamps import rfc3339
 from ocppgw.ports import StoreState
 from ocppgw.routing.challenges import Challenges
+from ocppgw.routing.commands import Commands
 from ocppgw.routing.links import Links, Surroundings
 from ocppgw.routing.outbox import Outbox
 from ocppgw.routing.ownership import FleetOwnership, OwnershipRules
@@ -104,6 +105,11 @@ class FleetSide:
             )
         )
         return self.owner
+
+    def follow(self, commands: Commands) -> None:
+        """Commands outlive Redis' data, too."""
+        self.store.on_emptied(commands.tell_again)
+        self.store.on_command_put_back(commands.resume)
 
     def start(self) -> "Deferred[None]":
         """Fires when the fleet knows of this node, or could not be told for now."""

@@ -313,6 +313,45 @@ class Lost(FleetCase):
         self.there.commands.finished("c-1", ACCEPTED)
         self.assertEqual(self.end(), ("CommandAccepted", ""))
 
+    def test_what_was_sent_is_told_to_an_emptied_redis_again(self) -> None:
+        """Else a node that let it wait would put it back, and it would be sent twice."""
+        link = self.there.connect()
+        self.there.read(RESET)
+        self.there.dispatch(link)
+        self.fleet.store.records.clear()
+        self.there.commands.tell_again()
+        self.assertEqual((self.record().taken_by, self.record().status), ("b/1", "Sent"))
+        self.assertEqual(self.sweep(self.here), 0)
+        self.there.commands.finished("c-1", ACCEPTED)
+        self.assertEqual(self.end(), ("CommandAccepted", ""))
+
+    def test_an_end_of_a_moment_ago_is_told_again_an_older_one_is_not(self) -> None:
+        self.there.connect()
+        for name in ("c-1", "c-2"):
+            self.there.read({**RESET, "commandId": name})
+            self.there.commands.finished(name, ACCEPTED)
+            self.fleet.clock.advance(20.0)
+        told: list[str] = []
+
+        def change(record: CommandRecord, event: Record) -> "Deferred[bool]":
+            told.append(record.command_id)
+            return succeed(True)
+
+        self.fleet.store.change_command = change  # type: ignore[method-assign]
+        self.there.commands.tell_again()
+        self.assertEqual(told, ["c-2"])
+
+    def test_a_station_that_came_while_its_command_was_lost_gets_it_when_it_is_back(self) -> None:
+        self.here.read({**RESET, "whenOffline": "queue"})
+        lost = dict(self.fleet.store.records)
+        self.fleet.store.records.clear()
+        link = self.there.connect()
+        self.assertEqual(link.calls, [])
+        self.fleet.store.records.update(lost)
+        self.here.commands.resume("CP-1")
+        self.fleet.deliver()
+        self.assertEqual(len(link.calls), 1)
+
 
 class Dead(FleetCase):
     def test_what_a_dead_node_had_sent_ends_as_unknown(self) -> None:

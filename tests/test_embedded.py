@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from ocppgw.errors import StoreDamaged, StoreError
@@ -299,6 +300,16 @@ class Retention(EmbeddedCase):
         self.assertIsNotNone(embedded.wait(embedded.store.command("c-1")))
         self.assertIsNone(embedded.wait(embedded.store.find_transaction("CP-1", "", "7")).transaction)
         self.assertIsNotNone(embedded.wait(embedded.store.find_transaction("CP-1", "", "8")).transaction)
+
+    def test_a_command_kept_for_redis_outlives_the_process(self) -> None:
+        embedded = self.open()
+        waiting = msgspec.structs.replace(QUEUED, request={"commandType": "Reset"})
+        embedded.wait(embedded.store.keep_command(waiting))
+        embedded.wait(embedded.store.open_command(msgspec.structs.replace(QUEUED, command_id="c-2"), event("x")))
+        embedded.reopen()
+        self.assertEqual(embedded.wait(embedded.store.kept_commands()), [waiting])
+        embedded.wait(embedded.store.forget_commands(["c-1"]))
+        self.assertEqual(embedded.wait(embedded.store.kept_commands()), [])
 
 
 class Unshipped(EmbeddedCase):

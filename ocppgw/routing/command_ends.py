@@ -3,6 +3,7 @@
 An end that can't be stored is tried again for as long as this process lives; then it is `sweeping.Sweep`'s affair.
 """
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,8 @@ from ocppgw.routing.results import error_of, payload_of, shown
 log = Logger(namespace="ocppgw.commands")
 
 RETRY_SECONDS = 1.0  # between attempts to store a command's end
+RECENT_SECONDS = 30.0  # in which a store that lost its data hears of an end again
+MOST_RECENT = 1000  # ends; the oldest goes first
 LOOK_SECONDS = 0.5  # between looks at a command that another node has
 
 
@@ -48,6 +51,7 @@ class Ends:
         self._store, self._metrics, self._clock, self._node_id = store, metrics, clock, node_id
         self.open: dict[str, Open] = {}
         self._ended: dict[str, list[Deferred[CommandRecord | None]]] = {}
+        self._recent: deque[tuple[float, CommandRecord, Record]] = deque(maxlen=MOST_RECENT)
 
     def event(self, kind: str, record: CommandRecord, payload: Mapping[str, Any], *, repeat: str = "") -> Record:
         return command_event(
@@ -96,6 +100,13 @@ class Ends:
         self._forget(command_id)
         self._look_elsewhere(command_id)
 
+    def tell_again(self) -> None:
+        """The store has lost its data: what this process has just ended is not to be sent once more."""
+        oldest = self._clock.seconds() - RECENT_SECONDS
+        for at, ended, event in self._recent:
+            if at >= oldest:
+                self._store.change_command(ended, event).addErrback(self.not_stored, ended.command_id)
+
     # --- inside
 
     def _end(self, _settled: None, command: Open, result: CommandResult) -> None:
@@ -108,6 +119,7 @@ class Ends:
         def stored(won: bool) -> None:
             self._forget(ended.command_id)
             if won:
+                self._recent.append((self._clock.seconds(), ended, event))
                 self._metrics.command_ended(ended.outcome or "Unknown")
                 self._tell_ended(ended.command_id, ended)
             else:

@@ -99,6 +99,15 @@ class Commands:
         """End a command that is on its way nowhere."""
         self._ends.close(record, result, timed_out=timed_out)
 
+    def tell_again(self) -> None:
+        """The store has lost its data: what this process has taken, or has just ended, is its own still."""
+        self._routes.tell_again()
+        self._ends.tell_again()
+
+    def resume(self, charge_point_id: str) -> None:
+        """A command that waits for this station was lost and is there again; the station may have come meanwhile."""
+        self._routes.resume(charge_point_id)
+
     # --- the link's side (links.CommandListener)
 
     def dispatched(self, link: Link, effect: Dispatched) -> None:

@@ -101,6 +101,16 @@ class Routes:
         resumed = Deferred.fromCoroutine(self._resume(link.station.charge_point_id))
         resumed.addErrback(self._not_routed)
 
+    def resume(self, name: str) -> None:
+        """Send what waits for the station, if it is connected, here or elsewhere."""
+        Deferred.fromCoroutine(self._resume_if_there(name)).addErrback(self._not_routed)
+
+    def tell_again(self) -> None:
+        """What this process has taken, to a store that lost it: nobody else is to send it."""
+        for command in list(self._ends.open.values()):
+            if command.record.taken_by == self._places.me:
+                Deferred.fromCoroutine(self._stored_again(command.record)).addErrback(self._not_routed)
+
     # --- to the station
 
     async def _route(self, command: Open, request: Mapping[str, Any]) -> None:
@@ -156,7 +166,10 @@ class Routes:
             return True
         if await self._store.command(record.command_id) is not None:
             return False
-        # Redis has lost its data since it was opened.
+        return await self._stored_again(record)
+
+    async def _stored_again(self, record: CommandRecord) -> bool:
+        """Redis has lost its data since it was opened."""
         opened = msgspec.structs.replace(record, taken_by=None)
         if await self._store.open_command(opened, self._ends.event("CommandRouted", opened, {})) is not None:
             return False
@@ -199,8 +212,11 @@ class Routes:
         for other in older:
             if wanted.coalesce_key is not None and other.coalesce_key == wanted.coalesce_key:
                 self._ends.close(other, SUPERSEDED, timed_out=False)
-        if await self._may_go(record.charge_point_id):  # it came while this was being stored
-            await self._resume(record.charge_point_id)
+        await self._resume_if_there(record.charge_point_id)  # it came while this was being stored
+
+    async def _resume_if_there(self, name: str) -> None:
+        if await self._may_go(name):
+            await self._resume(name)
 
     async def _may_go(self, name: str) -> bool:
         link = self._links.get(name)

@@ -18,6 +18,7 @@ AGAIN_SECONDS = 0.5  # after Kafka could not be reached
 TIMEOUT_SECONDS = 6  # of a command
 DELIVERY_SECONDS = 8.0
 TWICE = 0.2
+QUEUED = 0.3  # of the commands wait for their station, should it be away
 
 JsonObject = dict[str, Any]
 
@@ -75,6 +76,8 @@ class Backend(threading.Thread):
             "requestedAt": now(),
             "timeoutSec": TIMEOUT_SECONDS,
         }
+        if self._chance.random() < QUEUED:
+            request["whenOffline"] = "queue"
         value = json.dumps(request).encode()
         for _ in range(2 if self._chance.random() < TWICE else 1):
             producer.send(self._topic, key=station.encode(), value=value).get(2 * DELIVERY_SECONDS)

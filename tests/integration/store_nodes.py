@@ -3,7 +3,7 @@
 Fixtures: `pytest_plugins = ("tests.integration.store_nodes",)`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from ocppgw.ocpp.effects import Change, SaveBoot, SaveTransaction
 from ocppgw.ocpp.rules import StationFacts
 from ocppgw.ocpp.state import StationState, Transaction
 from ocppgw.ocpp.versions import V16, OcppVersion
+from ocppgw.ports import CommandRecord
 from tests.integration.redis_nodes import CALL_SECONDS, TIME_LIMIT, Journal
 from tests.services import RedisServer
 
@@ -30,6 +31,7 @@ class Local:
         self.highest = highest
         self.transactions: dict[tuple[str, str], Transaction] = {}
         self.states: dict[str, StationState] = {}
+        self.commands: dict[str, CommandRecord] = {}
 
     def load_station(self, charge_point_id: str) -> "Deferred[StationState]":
         return succeed(self.states.get(charge_point_id, StationState(loaded=True)))
@@ -46,6 +48,18 @@ class Local:
 
     def recent_transactions(self) -> "Deferred[Any]":
         return succeed([(name, transaction) for (name, _), transaction in self.transactions.items()])
+
+    def keep_command(self, record: CommandRecord) -> "Deferred[None]":
+        self.commands[record.command_id] = record
+        return succeed(None)
+
+    def kept_commands(self) -> "Deferred[Any]":
+        return succeed(list(self.commands.values()))
+
+    def forget_commands(self, command_ids: Sequence[str]) -> "Deferred[None]":
+        for name in command_ids:
+            del self.commands[name]
+        return succeed(None)
 
 
 class Carrier:

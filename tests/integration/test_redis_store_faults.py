@@ -10,6 +10,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 
 import ocppgw.net.redis as redis_package
+import ocppgw.net.redis.kept_commands as kept_module
 from ocppgw.errors import CommandError, StoreError
 from ocppgw.net.redis import RedisAddress
 from ocppgw.net.redis.stations import AT_ONCE
@@ -370,3 +371,105 @@ def test_a_file_taken_by_many_nodes_at_once_counts_once(store_node: Build) -> No
     counts = nodes[0].wait(gatherResults(syncs))
     assert sum(changed for changed, _ in counts) == 20
     assert sum(len(node.journal.records) for node in nodes) == 20
+
+
+# --- commands that wait while Redis loses its data
+
+WAITING = msgspec.structs.replace(
+    QUEUED,
+    request={"commandType": "Reset", "chargePointId": "CP-1"},
+    deadline=4_000_000_000.0,
+    requested_at="2099-11-24T08:00:00.000Z",
+)
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_module, "LOOK_SECONDS", 0.1)
+
+
+def waits(node: Node) -> list[str]:
+    return [record.command_id for record in node.wait(node.store.waiting_commands("CP-1"))]
+
+
+def let_wait(node: Node) -> None:
+    node.wait(node.store.open_command(QUEUED, event("CommandRouted")))
+    assert node.wait(node.store.take_command(WAITING))
+
+
+@pytest.mark.usefixtures("often")
+@blocking
+def test_a_waiting_command_outlives_the_data_of_redis(store_node: Build) -> None:
+    node, other = store_node(), store_node()
+    back: list[str] = []
+    node.store.on_command_put_back(back.append)
+    let_wait(node)
+    node.cli_delete_all()
+    until(lambda: back)
+    assert waits(other) == ["c-1"]
+    assert [record.command_id for record in other.wait(other.store.open_commands())] == ["c-1"]
+    assert (back, node.notes.count("command-put-back")) == (["CP-1"], 1)
+
+
+@pytest.mark.usefixtures("often")
+@blocking
+def test_it_outlives_the_process_too(store_node: Build) -> None:
+    node = store_node()
+    let_wait(node)
+    node.stop()
+    node.cli_delete_all()
+    node.start()
+    until(lambda: waits(node) == ["c-1"])
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("change", ["taken", "ended"])
+@blocking
+def test_one_that_was_sent_or_has_ended_is_not_put_back(store_node: Build, change: str) -> None:
+    node, other = store_node(), store_node()
+    let_wait(node)
+    if change == "taken":
+        assert other.wait(other.store.take_command(msgspec.structs.replace(WAITING, taken_by="b/1", request=None)))
+    else:
+        assert other.wait(other.store.change_command(ACCEPTED, event("CommandAccepted")))
+    until(lambda: node.local.commands == {})
+
+
+@pytest.mark.usefixtures("often")
+@blocking
+def test_who_took_it_is_heard_before_it_is_put_back(store_node: Build) -> None:
+    """It tells Redis again what it had when it finds it empty; else two nodes would send the command."""
+    node, other = store_node(), store_node()
+    let_wait(node)
+    looked = 0
+    missing = node.store.command("c-1")
+    node.wait(missing)
+    find_all = node.store._commands.find_all
+
+    async def find_and_count(names: Any) -> Any:
+        nonlocal looked
+        found = await find_all(names)
+        looked += 1
+        if looked == 1:
+            assert found == {"c-1": None}
+            taken = msgspec.structs.replace(WAITING, taken_by="b/1", request=None)
+            await other.store.open_command(msgspec.structs.replace(taken, taken_by=None), event("CommandRouted"))
+            await other.store.take_command(taken)
+        return found
+
+    node.cli_delete_all()
+    node.store._commands.find_all = find_and_count  # type: ignore[method-assign]
+    until(lambda: looked > 1 and node.local.commands == {})
+    assert "command-put-back" not in node.notes
+    assert waits(node) == []
+
+
+@pytest.mark.usefixtures("often")
+@blocking
+def test_what_redis_may_have_forgotten_since_it_ended_is_let_go(store_node: Build) -> None:
+    """The process was down for longer than Redis keeps ended commands."""
+    node = store_node(command_ttl=60.0)
+    node.local.commands["c-1"] = msgspec.structs.replace(WAITING, requested_at="2026-01-01T00:00:00.000Z")
+    node.reopen()
+    until(lambda: node.local.commands == {})
+    assert waits(node) == []

@@ -84,6 +84,30 @@ class Commands:
 
         return self._database.read(find)
 
+    def keep(self, record: CommandRecord) -> "Deferred[None]":
+        """A command that waits for its station in Redis, for when Redis loses it. No event goes with it."""
+
+        def keep(connection: sqlite3.Connection, _records: list[Record]) -> None:
+            connection.execute(
+                "INSERT OR REPLACE INTO commands (command_id, ended_at, body, waiting_for) VALUES (?, NULL, ?, ?)",
+                (record.command_id, _encode(record), record.charge_point_id),
+            )
+
+        return self._database.write(keep)
+
+    def kept(self) -> "Deferred[Sequence[CommandRecord]]":
+        def find(connection: sqlite3.Connection) -> list[CommandRecord]:
+            rows = connection.execute("SELECT body FROM commands WHERE waiting_for IS NOT NULL")
+            return [_decode(body) for (body,) in rows]
+
+        return self._database.read(find)
+
+    def forget(self, command_ids: Sequence[str]) -> "Deferred[None]":
+        def forget(connection: sqlite3.Connection, _records: list[Record]) -> None:
+            connection.executemany("DELETE FROM commands WHERE command_id = ?", [(name,) for name in command_ids])
+
+        return self._database.write(forget)
+
     def forget_ended(self, connection: sqlite3.Connection, now: float) -> None:
         connection.execute("DELETE FROM commands WHERE ended_at < ?", (now - self._kept,))
 

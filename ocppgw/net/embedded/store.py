@@ -217,6 +217,16 @@ class SqliteStore:
     def waiting_commands(self, charge_point_id: str) -> "Deferred[Sequence[CommandRecord]]":
         return self._commands.waiting(charge_point_id)
 
+    def keep_command(self, record: CommandRecord) -> "Deferred[None]":
+        """(net.redis.kept_commands.Disk)"""
+        return self._commands.keep(record)
+
+    def kept_commands(self) -> "Deferred[Sequence[CommandRecord]]":
+        return self._commands.kept()
+
+    def forget_commands(self, command_ids: Sequence[str]) -> "Deferred[None]":
+        return self._commands.forget(command_ids)
+
     def publish_unpublished(self) -> "Deferred[int]":
         """An end and its event are one transaction here."""
         return succeed(0)

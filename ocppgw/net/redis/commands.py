@@ -16,7 +16,13 @@ from twisted.logger import Logger
 from ocppgw.errors import CommandError, OcppgwError
 from ocppgw.net.redis.connection import Connection
 from ocppgw.net.redis.fleet_keys import FleetKeys
-from ocppgw.net.redis.fleet_scripts import CHANGE_COMMAND, OPEN_COMMAND, TAKE_COMMAND, TAKE_UNPUBLISHED
+from ocppgw.net.redis.fleet_scripts import (
+    CHANGE_COMMAND,
+    OPEN_COMMAND,
+    PUT_BACK_COMMAND,
+    TAKE_COMMAND,
+    TAKE_UNPUBLISHED,
+)
 from ocppgw.net.redis.wire import Word
 from ocppgw.ocpp.effects import Record
 from ocppgw.ports import CommandRecord
@@ -97,9 +103,24 @@ class Commands:
     async def take(self, record: CommandRecord, held_by: str | None) -> bool:
         waits = record.request is not None and record.taken_by is None
         names = [self._keys.command(record.command_id), self._keys.waiting_for(record.charge_point_id)]
-        since = _score(self._requested(record)) if waits else ""
+        since = _score(self.requested(record)) if waits else ""
         values: list[Word] = [_encode(record), record.command_id, record.taken_by or "", held_by or "", since]
         return bool(await self._calls.script(TAKE_COMMAND, names, values))
+
+    async def put_back(self, record: CommandRecord) -> bool:
+        """One that waited for its station when Redis lost it. False: it is there."""
+        keys, name = self._keys, record.command_id
+        names = [keys.command(name), keys.open_commands, keys.waiting_for(record.charge_point_id)]
+        since = _score(self.requested(record))
+        values: list[Word] = [_encode(record), _score(record.deadline), self._life(record), name, since]
+        return bool(await self._calls.script(PUT_BACK_COMMAND, names, values))
+
+    async def find_all(self, command_ids: Sequence[str]) -> dict[str, CommandRecord | None]:
+        """None: there is none, or it can't be read. At most AT_ONCE of them."""
+        raws = await self._calls.call("MGET", *map(self._keys.command, command_ids))
+        return {
+            name: None if raw is None else read_command(name, raw) for name, raw in zip(command_ids, raws, strict=True)
+        }
 
     async def all_open(self) -> Sequence[CommandRecord]:
         return [record for record in await self._records(self._keys.open_commands) if record.outcome is None]
@@ -128,6 +149,13 @@ class Commands:
             self._published(raw_name)
         return count
 
+    def requested(self, record: CommandRecord) -> float:
+        """When, in seconds since the epoch."""
+        try:
+            return datetime.fromisoformat(record.requested_at).timestamp()
+        except ValueError:
+            return self._clock()
+
     # --- inside
 
     async def _records(self, index: str) -> list[CommandRecord]:
@@ -135,18 +163,11 @@ class Commands:
         names = [raw.decode("utf-8", "replace") for raw in await self._calls.call("ZRANGE", index, 0, AT_ONCE - 1)]
         if not names:
             return []
-        raws = await self._calls.call("MGET", *map(self._keys.command, names))
-        found = {name: None if raw is None else read_command(name, raw) for name, raw in zip(names, raws, strict=True)}
+        found = await self.find_all(names)
         gone = [name for name, record in found.items() if record is None]
         if gone:
             await self._calls.call("ZREM", index, *gone)
         return [record for record in found.values() if record is not None]
-
-    def _requested(self, record: CommandRecord) -> float:
-        try:
-            return datetime.fromisoformat(record.requested_at).timestamp()
-        except ValueError:
-            return self._clock()
 
     def _published(self, name: Word) -> None:
         """Nobody waits for it: what stays is published once more, with the same eventId."""

@@ -90,6 +90,18 @@ return 1
 """
 )
 
+# KEYS: record, open commands, waiting commands. ARGV: the record, deadline, seconds to live, commandId, when it was
+# asked for. Returns 1 when there was none.
+PUT_BACK_COMMAND = b"""
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[3])
+redis.call('ZADD', KEYS[2], ARGV[2], ARGV[4])
+redis.call('ZADD', KEYS[3], ARGV[5], ARGV[4])
+return 1
+"""
+
 # KEYS: unpublished, their events. ARGV: before when, now, how many. Returns commandId, event, commandId, event, …
 TAKE_UNPUBLISHED = b"""
 local found = {}

@@ -15,6 +15,7 @@ from ocppgw.errors import OcppgwError, StoreError
 from ocppgw.net.redis.commands import Commands
 from ocppgw.net.redis.fleet_keys import FleetKeys, reply_keys
 from ocppgw.net.redis.identity_files import FileEvent, IdentityFiles
+from ocppgw.net.redis.kept_commands import Disk, KeptCommands
 from ocppgw.net.redis.scanning import read_hashes
 from ocppgw.net.redis.settings import RedisSettings
 from ocppgw.net.redis.stations import Body, Carrier, Stations, read_body
@@ -31,7 +32,7 @@ TELL_AGAIN_SECONDS = 5.0
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-class Local(Protocol):
+class Local(Disk, Protocol):
     """What this node has on its own disk (the embedded store)."""
 
     def load_station(self, charge_point_id: str) -> "Deferred[StationState]": ...
@@ -64,6 +65,7 @@ class FleetStore(RedisAccessStore):
         self._transactions_kept = transactions_kept
         self._fleet_keys = keys = FleetKeys(settings.prefix)
         self._commands = Commands(self.calls, keys, reactor.seconds, publish, command_ttl, note)
+        self._kept = KeptCommands(local, self._commands, reactor, command_ttl, note)
         self._transactions = Transactions(
             self.calls, keys, reactor.seconds, local.highest_transaction_id(), local.raise_transaction_id, note
         )
@@ -76,6 +78,7 @@ class FleetStore(RedisAccessStore):
     def start(self) -> None:
         super().start()
         self.stations.start()
+        self._kept.start()
         self._lease()
         self.tell_old()
 
@@ -84,6 +87,7 @@ class FleetStore(RedisAccessStore):
         for timer in (self._leasing, self._telling):
             if timer is not None and timer.active():
                 timer.cancel()
+        self._kept.stop()
         super().stop()
 
     # --- stations
@@ -124,7 +128,11 @@ class FleetStore(RedisAccessStore):
         return Deferred.fromCoroutine(self._commands.change(record, event))
 
     def take_command(self, record: CommandRecord, held_by: str | None = None) -> "Deferred[bool]":
-        return Deferred.fromCoroutine(self._commands.take(record, held_by))
+        return Deferred.fromCoroutine(self._take(record, held_by))
+
+    def on_command_put_back(self, callback: Callable[[str], None]) -> None:
+        """`callback` hears which station a command waits for that Redis had lost, and has again."""
+        self._kept.put_back = callback
 
     def open_commands(self) -> "Deferred[Sequence[CommandRecord]]":
         return Deferred.fromCoroutine(self._commands.all_open())
@@ -149,6 +157,11 @@ class FleetStore(RedisAccessStore):
                 raise
         own = self.stations.own(charge_point_id)
         return own[1] if own is not None else await self._local.load_station(charge_point_id)
+
+    async def _take(self, record: CommandRecord, held_by: str | None) -> bool:
+        if record.request is not None and record.taken_by is None:
+            await self._kept.keep(record)
+        return await self._commands.take(record, held_by)
 
     async def _by_id(self, charge_point_id: str, transaction_id: str) -> TransactionFound:
         """While Redis is away: what this node knows. A transaction message is never refused for what is not known."""
