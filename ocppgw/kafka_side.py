@@ -47,16 +47,16 @@ class KafkaSide:
         self._relay = Relay(journal, self._bus, topics, metrics, reactor)
         shared, own = command_topics
         # Two intakes: a command for this node must not wait behind one that is for all of them.
-        for topic, members in ((shared, group), (own, f"{group}.{node_id}")):
+        for topic, members, member in ((shared, group, ""), (own, f"{group}.{node_id}", node_id)):
             intake = CommandIntake(commands, outbox, reactor, node_id, metrics)
-            self._bus.consume((topic,), members, intake.handle)
+            self._bus.consume((topic,), members, intake.handle, member)
         acknowledgements = Acknowledgements(self._relay, journal.last_cursor, metrics, reactor, acknowledgement_timeout)
         self._relay.acknowledged, self._relay.failing = acknowledgements.shipped, acknowledgements.failing
         outbox.wait_for(acknowledgements)
         self.tell = self._bus.tell
         if control is not None:
             inbox = ControlInbox(control, outbox, metrics, reactor, node_id)
-            self._bus.consume((control_topic,), f"{group}.{node_id}.control", inbox.handle)
+            self._bus.consume((control_topic,), f"{group}.{node_id}.control", inbox.handle, node_id)
             self._bus.messenger()
 
     def start(self) -> None:

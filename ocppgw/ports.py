@@ -135,10 +135,18 @@ class Bus(Protocol):
         otherwise: any of them may have got there all the same. At most one call is open at a time."""
 
     def consume(
-        self, topics: Sequence[str], group: str, handle: Callable[[Sequence[Message]], "Deferred[None]"]
+        self,
+        topics: Sequence[str],
+        group: str,
+        handle: Callable[[Sequence[Message]], "Deferred[None]"],
+        member: str = "",
     ) -> None:
         """Call `handle` in the reactor thread with batches, one at a time. Their offsets are committed when its
-        Deferred fires; when it fails, the same batch comes again after a pause. Call before `start`."""
+        Deferred fires; when it fails, the same batch comes again after a pause. Call before `start`.
+
+        `member`: where nobody else is to be in the group, the name under which a process takes the place of the one
+        that died before it, at once.
+        """
 
     def status(self) -> BusStatus:
         """State for /ready and /metrics."""

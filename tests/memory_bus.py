@@ -102,7 +102,7 @@ class MemoryBus:
         self._clock.callLater(0, self._deliver, list(records))
         return self._open
 
-    def consume(self, topics: Sequence[str], group: str, handle: Handle) -> None:
+    def consume(self, topics: Sequence[str], group: str, handle: Handle, member: str = "") -> None:
         self._consumers.append(_Consumer(self._broker, self._clock, topics, group, handle))
 
     def status(self) -> BusStatus:

@@ -591,7 +591,9 @@ class Opening(EmbeddedCase):
             connection.execute(f"PRAGMA user_version = {schema.USER_VERSION + 1}")
         connection.close()
         before = path.read_bytes()
-        with self.assertRaisesRegex(StoreError, "layout 4, this release knows 3"):
+        with self.assertRaisesRegex(
+            StoreError, f"layout {schema.USER_VERSION + 1}, this release knows {schema.USER_VERSION}"
+        ):
             Database(embedded.folder, ThreadedReactor())
         self.assertEqual(path.read_bytes(), before)
 

@@ -69,6 +69,10 @@ class SettingsTests(SynchronousTestCase):
         assert options["enable_auto_commit"] is False
         assert options["group_id"] == "group"
         assert options["auto_offset_reset"] == "earliest"
+        assert options["group_instance_id"] is None
+
+    def test_the_only_one_in_its_group_has_a_name_there(self) -> None:
+        assert consumer_options(SETTINGS, "group", "node-1")["group_instance_id"] == "node-1"
 
     def test_a_tls_file_that_can_not_be_read_is_named(self) -> None:
         for name, path in (("tls_ca_path", "/no/ca.pem"), ("tls_cert_path", "/no/client.pem")):

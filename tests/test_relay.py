@@ -38,6 +38,7 @@ class FakeBus:
         self.fault: Exception | None = None
         self.takes = 0
         self.largest: dict[str, int] = {}
+        self.missing = ""  # a topic
         self.held = False
         self.open: Deferred[None] | None = None
         self._records: Sequence[Outgoing] = ()
@@ -49,9 +50,16 @@ class FakeBus:
         if self.held:
             self.open = Deferred()
             return self.open
-        fault = self.fault or self._too_large(records)
+        fault = self.fault or self._absent(records) or self._too_large(records)
         self.taken += records if fault is None else records[: self.takes]
         return succeed(None) if fault is None else fail(fault)
+
+    def _absent(self, records: Sequence[Outgoing]) -> BusError | None:
+        if all(record.topic != self.missing for record in records):
+            return None
+        fault = BusError(f"Kafka has no topic {self.missing}", code="TopicAbsent")
+        fault.topic = self.missing  # type: ignore[attr-defined]
+        return fault
 
     def _too_large(self, records: Sequence[Outgoing]) -> BusError | None:
         for index, record in enumerate(records):
@@ -355,6 +363,31 @@ class Unshippable(RelayCase):
         self.until_shipped()
         self.assertEqual(self.bus.taken, [])
         self.append(1)
+        self.until_shipped()
+        self.assertEqual(self.numbers(), [1])
+
+    def test_a_letter_whose_topic_is_missing_holds_no_event_up(self) -> None:
+        """Also one of the gateway's own, about a command that could not be read."""
+        self.bus.largest = {TOPICS["station"]: 5000}
+        self.bus.missing = TOPICS["dead"]
+        with capturedLogs() as logs:
+            self.append(1, "x" * 6000, 2)
+            self.append(7, kind="dead")
+            self.append(3)
+            self.until_shipped()
+        self.assertEqual(self.numbers(), [1, 2, 3])
+        self.assertEqual(self.metric('ocppgw_notes_total{kind="event-left-out"}'), 2)
+        lost = [event["cursor"] for event in logs if "was not shipped" in event.get("log_format", "")]
+        self.assertEqual(sorted(lost), [2, 4])
+        self.assertEqual(len(self.embedded.values()), 5, "the journal still has them")
+
+    def test_events_wait_for_a_topic_of_theirs_that_is_missing(self) -> None:
+        self.bus.missing = TOPICS["station"]
+        self.append(1)
+        self.until_out(1)
+        self.assertEqual(self.numbers(), [])
+        self.bus.missing = ""
+        self.pass_time(0.2)
         self.until_shipped()
         self.assertEqual(self.numbers(), [1])
 

@@ -8,7 +8,8 @@ a time keeps the order of every station. The cursor is stored at most once a sec
 nothing; after a crash some events are shipped again, with the same eventIds.
 
 An event that the bus can't take at all (too large) must not hold up those behind it: a dead letter goes in its place,
-and the event itself stays in the journal. It is logged and counted.
+and the event itself stays in the journal. It is logged and counted. So is a dead letter while its topic is missing: the
+journal has it, and the others go on.
 """
 
 from collections import Counter, deque
@@ -197,6 +198,12 @@ class Relay:
                 await self._bus.ship(list(left.values()))
                 break
             except BusError as fault:
+                letters = self._letters_without_topic(left, fault)
+                if letters:
+                    for cursor in letters:
+                        del left[cursor]
+                        self._left_out(known[cursor], fault)
+                    continue
                 index = getattr(fault, "index", None)
                 if index is None or not 0 <= index < len(left):
                     raise
@@ -208,6 +215,12 @@ class Relay:
                     replaced.add(event.cursor)
                     left[event.cursor] = self._letter(event, left[event.cursor].topic, fault)
         return list(left.values())
+
+    def _letters_without_topic(self, left: Mapping[int, Outgoing], fault: BusError) -> list[int]:
+        """Dead letters that have nowhere to go must not hold up the events of all stations."""
+        if getattr(fault, "topic", "") != self._topics[DEAD]:
+            return []
+        return [cursor for cursor, record in left.items() if record.topic == self._topics[DEAD]]
 
     def _outgoing(self, event: StoredEvent) -> Outgoing:
         topic = self._topics.get(event.topic)

@@ -3,7 +3,7 @@
 Fixtures: `pytest_plugins = ("tests.integration.store_nodes",)`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -31,6 +31,7 @@ class Local:
         self.highest = highest
         self.transactions: dict[tuple[str, str], Transaction] = {}
         self.states: dict[str, StationState] = {}
+        self.files: frozenset[str] = frozenset()
         self.commands: dict[str, CommandRecord] = {}
 
     def load_station(self, charge_point_id: str) -> "Deferred[StationState]":
@@ -48,6 +49,13 @@ class Local:
 
     def recent_transactions(self) -> "Deferred[Any]":
         return succeed([(name, transaction) for (name, _), transaction in self.transactions.items()])
+
+    def fleet_files(self) -> "Deferred[frozenset[str]]":
+        return succeed(self.files)
+
+    def set_fleet_files(self, names: Iterable[str]) -> "Deferred[None]":
+        self.files = frozenset(names)
+        return succeed(None)
 
     def keep_command(self, record: CommandRecord) -> "Deferred[None]":
         self.commands[record.command_id] = record

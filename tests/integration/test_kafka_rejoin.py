@@ -63,3 +63,16 @@ def test_a_topic_grows(
         for count in range(2, 7):
             admin.create_partitions({topic: NewPartitions(count)})
             until_assigned(consumer, count, turn)
+
+
+def test_a_process_takes_the_place_of_the_one_before_it_at_once(session_kafka: KafkaServer) -> None:
+    """Of a node that was killed: without a name, its successor waits until the group's session is over (10 s)."""
+    topic = f"topic-{uuid.uuid4()}"
+    session_kafka.create_topics({topic: 2})
+    settings = KafkaSettings(brokers=(session_kafka.brokers,), session_timeout=10.0)
+    with closing(LibraryConsumer(settings, [topic], topic, "node-1")) as dead:
+        until_assigned(dead, 2, poll)
+        began = time.monotonic()
+        with closing(LibraryConsumer(settings, [topic], topic, "node-1")) as successor:
+            until_assigned(successor, 2, poll)
+            assert time.monotonic() - began < 4.0

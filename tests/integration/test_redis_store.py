@@ -288,3 +288,21 @@ def test_identity_files_of_two_nodes_count_once(store_node: Build) -> None:
     second.wait(second.store.put_identity({**files["CP-1"][0], "tenantId": "other"}))
     assert first.wait(first.store.sync_files(files, told)) == (0, 0), "changed by other means, it stays so"
     assert first.wait(first.store.sync_files({}, told)) == (0, 1)
+
+
+@blocking
+def test_a_file_that_was_removed_while_the_node_was_down_takes_its_identity_with_it(store_node: Build) -> None:
+    """Whoever removed it wants the station locked out; other nodes' files are none of its affair."""
+    first, second = store_node(), store_node()
+    one = {"CP-1": ({"chargePointId": "CP-1", "stationId": "s", "tenantId": "t"}, "digest-1")}
+    two = {"CP-2": ({"chargePointId": "CP-2", "stationId": "s", "tenantId": "t"}, "digest-2")}
+
+    def told(kind: str, identity: Any) -> Any:
+        return event(kind)
+
+    assert first.wait(first.store.sync_files(one, told)) == (1, 0)
+    assert second.wait(second.store.sync_files(two, told)) == (1, 0)
+    first.reopen()
+    assert first.wait(first.store.sync_files({}, told)) == (0, 1)
+    assert first.wait(first.store.look_up("CP-1")).identity is None
+    assert first.wait(first.store.look_up("CP-2")).identity is not None

@@ -66,7 +66,7 @@ class Committed(msgspec.Struct, frozen=True):
     """What the reactor is told of a batch."""
 
     items: list[Item]
-    records: int
+    records: list[Record]  # none when it is not
     seconds: float
     error: str  # "" when it is on disk
     last: int
@@ -237,7 +237,7 @@ class Database:
     def _commit(self, batch: list[Item]) -> Committed:
         started = time.perf_counter()
         connection = self.connection
-        error, records, last = "", [], self._written
+        error, records, last = "", list[Record](), self._written
         try:
             connection.execute("BEGIN")
             records = self._run(batch)
@@ -246,11 +246,11 @@ class Database:
             connection.execute("COMMIT")
             self._written = last
         except Exception as fault:
-            error, last = str(fault), self._written
+            error, records, last = str(fault), [], self._written
             if not isinstance(fault, sqlite3.Error | OSError):  # a fault of ours: the thread has to outlive it
                 log.failure("a batch could not be written")
             self._roll_back(batch)
-        return Committed(batch, len(records), time.perf_counter() - started, error, last)
+        return Committed(batch, records, time.perf_counter() - started, error, last)
 
     def _run(self, batch: list[Item]) -> list[Record]:
         records: list[Record] = []

@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from ocppgw.metrics import Metrics
 from ocppgw.net.embedded.database import Committed, Database, unpack
 from ocppgw.net.embedded.schema import FILE_NAME
+from ocppgw.net.embedded.tail import Tail
 from ocppgw.ocpp.effects import Record
 from ocppgw.ports import Backlog, JournalStatus, StoredEvent
 
@@ -64,6 +65,7 @@ class SqliteJournal:
         self._measured_at = reactor.seconds()
         self._shipped = _shipped(database.connection)
         self._unshipped = _Unshipped(retention_bytes // STEPS)
+        self._tail = Tail()  # of what is to be shipped
         self._reader: sqlite3.Connection | None = None
         self._reading = threading.Lock()
         database.on_commit = self._committed
@@ -87,6 +89,10 @@ class SqliteJournal:
         return end
 
     def read(self, since: int, limit: int) -> "Deferred[list[StoredEvent]]":
+        if self._shipped is not None and since >= self._shipped:  # what is older may be dropped by now
+            newest = self._tail.read(since, limit)
+            if newest is not None:
+                return succeed(newest)
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._read, since, limit)
 
     def status(self) -> JournalStatus:
@@ -123,6 +129,7 @@ class SqliteJournal:
         """There is no bus any more: retention alone decides from here on. Fires with how many events were not shipped
         when there was one, 0 when there never was."""
         shipped, self._shipped = self._shipped, None
+        self._tail.clear()
         left = 0 if shipped is None else self._database.last - shipped
 
         def forget(connection: sqlite3.Connection, _records: list[Record]) -> _Extent:
@@ -162,7 +169,9 @@ class SqliteJournal:
         if committed.error:
             self._metrics.note("journal-commit-failed")
             return
-        self._metrics.journal_committed(committed.seconds, committed.records)
+        self._metrics.journal_committed(committed.seconds, len(committed.records))
+        if self._shipped is not None:
+            self._tail.add(committed.last, committed.records)
         for listener in list(self._listeners):
             listener(committed.last)
         now = self._reactor.seconds()

@@ -60,7 +60,12 @@ ALTER TABLE commands ADD COLUMN waiting_for TEXT;  -- the station it waits for, 
 CREATE INDEX commands_waiting ON commands (waiting_for) WHERE waiting_for IS NOT NULL;
 """
 
-_LAYOUTS = (_LAYOUT_1, _LAYOUT_2, _LAYOUT_3)  # each brings a file from the layout before it to its own
+_LAYOUT_4 = """
+-- With Redis: the stations whose identity files this node had when it last read them.
+CREATE TABLE fleet_files (charge_point_id TEXT PRIMARY KEY) WITHOUT ROWID;
+"""
+
+_LAYOUTS = (_LAYOUT_1, _LAYOUT_2, _LAYOUT_3, _LAYOUT_4)  # each brings a file from the layout before it to its own
 USER_VERSION = len(_LAYOUTS)
 
 

@@ -11,7 +11,7 @@ above those given before (ADR 0006).
 
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -216,6 +216,18 @@ class SqliteStore:
 
     def waiting_commands(self, charge_point_id: str) -> "Deferred[Sequence[CommandRecord]]":
         return self._commands.waiting(charge_point_id)
+
+    def fleet_files(self) -> "Deferred[frozenset[str]]":
+        """(net.redis.identity_files.Disk)"""
+        rows = "SELECT charge_point_id FROM fleet_files"
+        return self._database.read(lambda connection: frozenset(name for (name,) in connection.execute(rows)))
+
+    def set_fleet_files(self, names: Iterable[str]) -> "Deferred[None]":
+        def put(connection: sqlite3.Connection, _records: list[Record]) -> None:
+            connection.execute("DELETE FROM fleet_files")
+            connection.executemany("INSERT INTO fleet_files VALUES (?)", [(name,) for name in names])
+
+        return self._database.write(put)
 
     def keep_command(self, record: CommandRecord) -> "Deferred[None]":
         """(net.redis.kept_commands.Disk)"""

@@ -31,7 +31,7 @@ _encode = msgspec.json.Encoder().encode
 
 Handle = Callable[[Sequence[Message]], "Deferred[None]"]
 ConnectProducer = Callable[[KafkaSettings], Producer]
-ConnectConsumer = Callable[[KafkaSettings, Sequence[str], str], Consumer]
+ConnectConsumer = Callable[[KafkaSettings, Sequence[str], str, str], Consumer]
 
 
 class KafkaBus:
@@ -63,14 +63,14 @@ class KafkaBus:
         self._messenger: Teller | None = None
         self._reading: list[ReadingThread] = []
 
-    def consume(self, topics: Sequence[str], group: str, handle: Handle) -> None:
+    def consume(self, topics: Sequence[str], group: str, handle: Handle, member: str = "") -> None:
         side = f"consumer {len(self._reading)}"
         self._health.expect(side)
         stopping = threading.Event()
         reader = Reader(
             self._settings,
             topics,
-            lambda: self._connect_consumer(self._settings, topics, group),
+            lambda: self._connect_consumer(self._settings, topics, group, member),
             lambda batch: self._reactor.callFromThread(self._handle, handle, batch),
             stopping.wait,
             self._monotonic,

@@ -189,9 +189,9 @@ class LibraryProducer(_Client):
 class LibraryConsumer(_Client):
     """As LibraryProducer."""
 
-    def __init__(self, settings: KafkaSettings, topics: Sequence[str], group: str) -> None:
+    def __init__(self, settings: KafkaSettings, topics: Sequence[str], group: str, member: str = "") -> None:
         super().__init__()
-        self._consumer = self._make(KafkaConsumer, consumer_options(settings, group))
+        self._consumer = self._make(KafkaConsumer, consumer_options(settings, group, member))
         self._consumer.subscribe(topics=list(topics))
 
     def poll(self, seconds: float) -> Mapping[Partition, Sequence[Message]]:

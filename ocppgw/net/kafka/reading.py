@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from kafka.errors import (
     CommitFailedError,
+    FencedInstanceIdError,
     IllegalGenerationError,
     KafkaConnectionError,
     KafkaTimeoutError,
@@ -42,7 +43,13 @@ STAY_SECONDS = 0.25  # between two signs of life while a batch is handled
 COMMIT_SECONDS = 1.0
 LONGEST_RETRY_PAUSE = 30.0
 
-LOST = (CommitFailedError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError)
+LOST = (
+    CommitFailedError,
+    FencedInstanceIdError,
+    IllegalGenerationError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
 PASSING = (KafkaConnectionError, KafkaTimeoutError, RetriableError)
 
 

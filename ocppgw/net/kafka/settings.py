@@ -82,11 +82,12 @@ def producer_options(settings: KafkaSettings) -> dict[str, Any]:
     }
 
 
-def consumer_options(settings: KafkaSettings, group: str) -> dict[str, Any]:
-    """As `producer_options`. Nothing is committed unless the bus says so."""
+def consumer_options(settings: KafkaSettings, group: str, member: str = "") -> dict[str, Any]:
+    """As `producer_options`. Nothing is committed unless the bus says so. `member` makes it a static one (KIP-345)."""
     return {
         **_client_options(settings),
         "group_id": group,
+        "group_instance_id": member or None,
         "enable_auto_commit": False,
         "auto_offset_reset": settings.offset_reset,
         "max_poll_records": settings.max_poll_records,

@@ -64,6 +64,10 @@ class TopicAbsent(BusError):
 
     code = "TopicAbsent"
 
+    def __init__(self, message: str, topic: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.topic = topic
+
 
 class Job(msgspec.Struct, eq=False):
     """A batch to ship; `deadline` is by the shipper's clock."""
@@ -328,7 +332,7 @@ def too_large(record: Outgoing, index: int, limit: str) -> RecordRefused:
 
 def missing_topic(topic: str, settings: KafkaSettings) -> TopicAbsent:
     command = f"kafka-topics.sh --bootstrap-server {settings.brokers[0]} --create --topic {topic} --partitions 4"
-    return TopicAbsent(f"Kafka has no topic {topic} and makes none by itself", hint=command)
+    return TopicAbsent(f"Kafka has no topic {topic} and makes none by itself", topic, hint=command)
 
 
 def trouble_of(fault: Exception, settings: KafkaSettings, cause: str) -> Trouble:

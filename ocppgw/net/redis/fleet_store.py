@@ -14,8 +14,10 @@ from twisted.logger import Logger
 from ocppgw.errors import OcppgwError, StoreError
 from ocppgw.net.redis.commands import Commands
 from ocppgw.net.redis.fleet_keys import FleetKeys, reply_keys
+from ocppgw.net.redis.identity_files import Disk as FileDisk
 from ocppgw.net.redis.identity_files import FileEvent, IdentityFiles
-from ocppgw.net.redis.kept_commands import Disk, KeptCommands
+from ocppgw.net.redis.kept_commands import Disk as CommandDisk
+from ocppgw.net.redis.kept_commands import KeptCommands
 from ocppgw.net.redis.scanning import read_hashes
 from ocppgw.net.redis.settings import RedisSettings
 from ocppgw.net.redis.stations import Body, Carrier, Stations, read_body
@@ -32,7 +34,7 @@ TELL_AGAIN_SECONDS = 5.0
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-class Local(Disk, Protocol):
+class Local(CommandDisk, FileDisk, Protocol):
     """What this node has on its own disk (the embedded store)."""
 
     def load_station(self, charge_point_id: str) -> "Deferred[StationState]": ...
@@ -71,7 +73,7 @@ class FleetStore(RedisAccessStore):
         )
         replies = reply_keys(self.keys, keys)
         self.stations = Stations(self.calls, keys, reactor, transactions_kept, answers_kept, note, replies)
-        self._files = IdentityFiles(self, self.calls, keys)
+        self._files = IdentityFiles(self, self.calls, keys, local)
         self._leasing: IDelayedCall | None = None
         self._telling: IDelayedCall | None = None
 
