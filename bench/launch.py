@@ -46,6 +46,11 @@ class Server:
         return self._process.pid
 
     @property
+    def pids(self) -> list[int]:
+        """Of all its processes."""
+        return [self.pid]
+
+    @property
     def target(self) -> Target:
         return Target(HOST, self.port, self.echo)
 
@@ -192,16 +197,23 @@ class Gateway(Server):
 
     def _write_settings(self) -> Path:
         assert self._state is not None
-        self.port, operations = free_port(), free_port()
+        self.port, operations = self._choose_port(), free_port()
         settings = self._state / "bench.toml"
         settings.write_text(
             f'state_dir = "{self._state}"\n'
-            f'[websocket]\nhost = "{HOST}"\nport = {self.port}\n'
+            f'[websocket]\nhost = "{HOST}"\nport = {self.port}\n{self._more_websocket()}'
             f'[operations]\nhost = "{HOST}"\nport = {operations}\n'
             f"[admission]\n{NO_LIMITS}\n"
             f"{self._stations()}\n"
         )
         return settings
+
+    def _choose_port(self) -> int:
+        return free_port()
+
+    def _more_websocket(self) -> str:
+        """More lines of that table."""
+        return ""
 
     def _stations(self) -> str:
         """The tables of the configuration that say who is let in."""

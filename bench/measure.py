@@ -41,11 +41,11 @@ class Stopwatch:
     """Wall time, the server's CPU and the load's own CPU between two moments."""
 
     def __init__(self, server: Server) -> None:
-        self._pid = server.pid
+        self._pids = server.pids
         self._start = self._now()
 
     def _now(self) -> tuple[float, float, float]:
-        return time.perf_counter(), process.cpu_seconds(self._pid), time.process_time()
+        return time.perf_counter(), sum(map(process.cpu_seconds, self._pids)), time.process_time()
 
     def speed(self, messages: int, latencies: list[float], mismatches: list[str]) -> Speed:
         wall, server, load = (after - before for before, after in zip(self._start, self._now(), strict=True))

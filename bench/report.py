@@ -12,6 +12,7 @@ from typing import Any
 from bench import process
 from bench.measure import Memory, Speed
 from bench.tls_rows import FULL_HANDSHAKES, RESUMED_HANDSHAKES, STATIONS
+from bench.workers import NAME
 
 PACKAGES = (
     "twisted",
@@ -30,6 +31,8 @@ TLS_TARGET = 0.8  # a bare pyOpenSSL server's CPU for a handshake over the gatew
 # A full node's messages for a second of CPU over the PyPI `ocpp` server's, and how long an answer may take: p99, ms.
 FULL_ROWS = {"Heartbeat": 1.5, "StatusNotification": 2.0, "MeterValues": 4.0}
 FULL_P99_MS = 50.0
+WORKER_ROWS = ("Heartbeat", "MeterValues")
+WORKERS_TARGET = 1.8  # two workers over one, a core for each
 IDLE_TARGET_KIB = {"gateway": 16.0, "gateway, wss": 60.0}
 SETUPS = "connection set-ups"
 _LOAD_SATURATED = 0.9
@@ -75,6 +78,10 @@ def verdicts(results: Results) -> list[Verdict]:
     found = []
     for row, by_server in results.speeds.items():
         gateway = by_server.get("gateway")
+        if NAME in by_server:
+            twice = 2 * _by_cpu(by_server[NAME], by_server["gateway"])
+            found.append(Verdict(f"{row}: two / one, by CPU", twice, twice, WORKERS_TARGET, twice >= WORKERS_TARGET))
+            continue
         if gateway is None or row == SETUPS:
             continue
         for baseline, target in TARGETS.items():

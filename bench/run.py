@@ -22,12 +22,13 @@ from bench.launch import REPOSITORY, AutobahnEcho, Gateway, OcppCentralSystem, S
 from bench.load import LoadError
 from bench.measure import Memory, Speed
 from bench.payloads import ROWS
-from bench.report import FULL_ROWS
+from bench.report import FULL_ROWS, WORKER_ROWS
 from bench.tls_rows import WSS, TlsRun
+from bench.workers import Workers
 
 SERVERS = ("gateway", "echo", "ocpp")
 SERVER_CHOICES = (*SERVERS, "pyopenssl", "node")  # the last two in the TLS rows only
-ROW_CHOICES = (*(row.name for row in ROWS), "setups", "memory", "tls", "full")
+ROW_CHOICES = (*(row.name for row in ROWS), "setups", "memory", "tls", "full", "workers")
 FEW = 10  # stations that leave a full node time to spare, to see how long an answer takes then
 OUT = REPOSITORY / "bench" / "out"
 
@@ -84,6 +85,8 @@ class Bench:
             self._tls()
         if "full" in self._options.rows:
             self._full()
+        if "workers" in self._options.rows:
+            self._workers()
 
     def _full(self) -> None:
         """A node of a fleet beside the PyPI `ocpp` server, which stores nothing."""
@@ -104,6 +107,19 @@ class Bench:
                         if server.name == "full node":
                             few = measure.speed(server, row, FEW, options.seconds)
                             self._took(f"{row.name}, full node, {FEW} stations", server, few)
+
+    def _workers(self) -> None:
+        """One gateway, and two with twice the stations, in turn."""
+        options = self._options
+        with ExitStack() as running:
+            one = running.enter_context(Gateway(options.server_core, OUT / "one.log"))
+            two = running.enter_context(Workers(options.server_core, OUT / "two.log"))
+            self.results.servers.setdefault(two.name, two.about)
+            for row in (row for row in ROWS if row.name in WORKER_ROWS):
+                for _ in range(options.rounds):
+                    for server, stations in ((one, options.connections), (two, 2 * options.connections)):
+                        speed = measure.speed(server, row, stations, options.seconds)
+                        self._took(f"{row.name}, workers", server, speed)
 
     def _took(self, row: str, server: Server, speed: Speed) -> None:
         self.results.add_speed(row, server.name, speed)
