@@ -29,7 +29,7 @@ services: install-services ## Redis and Kafka on this machine (6379, 9092), for 
 	@tools/services
 
 test: install-dev install-test-programs ## all tests: the unit tests under trial, then everything under pytest
-	$(BIN)/trial --reporter=text --temp-directory=_trial_temp $(UNIT_TESTS)
+	$(BIN)/trial -j2 --reporter=text --temp-directory=_trial_temp $(UNIT_TESTS)
 	$(BIN)/pytest
 
 check: lint types imports newsfragment ## lint, format, types, import rules, changelog fragment

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 
 from ocppgw.errors import StoreError
@@ -288,6 +289,25 @@ class Sweeping(NodeCase):
             self.assertEqual(node.told(), told)
         self.swept(node, OLD, b"1")
         self.assertEqual(node.told(), [FINGERPRINT])
+
+    def test_a_sweep_that_fails_at_once_is_made_again_after_a_rest(self) -> None:
+        """Without one the process would do nothing else any more, and Redis could never be used again."""
+        node = self.build(is_tracked=False)
+        node.ids = ["CP-1"]
+        asked = 0
+
+        def lost(*_words: Any) -> "Deferred[Any]":
+            nonlocal asked
+            asked += 1
+            if asked > 50:
+                raise CancelledError  # ends the loop, and lets the test say so
+            return fail(StoreError("the connection to Redis was lost"))
+
+        self.patch(node.calls, "call", lost)
+        node.changes.sweep_now()
+        self.assertEqual(asked, 1)
+        node.pass_time(1.0)
+        self.assertTrue(5 <= asked <= 11, asked)
 
     def test_many_keys_are_read_in_batches(self) -> None:
         node = self.build(is_tracked=False)

@@ -137,6 +137,20 @@ class Outages(ConnectionCase):
         self.assertIn("can't be reached", self.error_of(late))
         self.assertIn("can't be reached", self.error_of(connection.call("GET", "a")))
 
+    def test_who_asks_again_as_soon_as_a_call_was_lost_waits_for_the_next_connection(self) -> None:
+        """The others are still being told of the loss: a call that failed at once would be made again at once."""
+        redis = FakeRedis()
+        connection = self.build(redis)
+        again: list[Deferred[Any]] = []
+        lost = connection.call("GET", "a").addErrback(lambda _: again.append(connection.call("GET", "a")))
+        redis.transports[-1].lose()
+        self.successResultOf(lost)
+        self.assertNoResult(again[0])
+        redis.clock.advance(0.3)
+        redis.clock.advance(0)
+        redis.says(b"$1\r\n1\r\n")
+        self.assertEqual(self.successResultOf(again[0]), b"1")
+
     def test_attempts_go_on_within_a_second_however_long_it_takes(self) -> None:
         redis = FakeRedis(is_there=False)
         self.build(redis)

@@ -200,8 +200,8 @@ class Changes:
             except Exception:
                 log.failure("changes of access rights can't be looked for")
             spent = self._clock.seconds() - started
-            if not self._is_due or spent > SWEEP_SECONDS:
-                await self._sleep(max(SWEEP_SECONDS - spent, REST_SECONDS))
+            # Never without a rest: a sweep that fails at once would be made again at once, and nothing else any more.
+            await self._sleep(REST_SECONDS if self._is_due else max(SWEEP_SECONDS - spent, REST_SECONDS))
 
     async def _turn(self) -> None:
         self._cache.forget_old()

@@ -259,6 +259,7 @@ class Connection:
         pings: Deferred[None] = Deferred.fromCoroutine(self._ping(wire))
         pings.addErrback(lambda _failure: None)
         try:
+            wire.losing = self._down  # before its calls fail: who asks again at once is to wait for the next one
             self._up(wire)
             await wire.until_lost()
             if not wire.is_dropped:  # else it was told already why

@@ -32,6 +32,7 @@ class Wire(BaseRedisProtocol):  # type: ignore[misc]
         self.is_lost = False
         self.is_dropped = False  # given up by this side
         self.why = ""  # it was lost
+        self.losing: Callable[[Wire], None] = lambda wire: None  # hears of the loss before any of its calls does
         self.place: tuple[str, int] | None = None  # host and port, where these are not the configured ones
 
     def connectionMade(self) -> None:  # noqa: N802
@@ -55,6 +56,7 @@ class Wire(BaseRedisProtocol):  # type: ignore[misc]
     def connectionLost(self, why: Failure) -> None:  # noqa: N802
         self.is_lost = True
         self.why = why.getErrorMessage()
+        self.losing(self)
         super().connectionLost(why)
         self._lost.callback(None)
 
