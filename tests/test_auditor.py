@@ -113,6 +113,16 @@ class AnsweredCalls(AuditorCase):
             [first, third, second],
         )
 
+    def test_where_two_nodes_had_events_their_epochs_and_sequences_are_the_order(self) -> None:
+        first, second, third = (stored(each) for each in self.calls[:3])
+        for record, place in ((first, (1, 7)), (second, (1, 8)), (third, (2, 1))):
+            record["payload"]["epoch"], record["payload"]["sequence"] = place
+        records = [third, first, second]
+        self.assertNotEqual(audit(self.calls[:3], [], records).violations, [])
+        self.assertEqual(audit(self.calls[:3], [], records, as_sorted=True).violations, [])
+        second["payload"]["sequence"] = 6
+        self.assertEqual(len(audit(self.calls[:3], [], records, as_sorted=True).violations), 1)
+
     def test_the_order_of_answers_counts_and_not_that_of_the_log(self) -> None:
         self.assert_clean(self.calls[::-1], self.records)
 

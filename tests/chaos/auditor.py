@@ -43,10 +43,16 @@ class Audit:
     slowest: float = 0.0  # seconds from the first attempt to the answer
 
 
-def audit(answered: Iterable[Answered], commands: Iterable[str], records: Sequence[Record]) -> Audit:
-    """`commands`: ids of those that were written. `records`: DomainEvents with their topic, each partition in order."""
+def audit(
+    answered: Iterable[Answered], commands: Iterable[str], records: Sequence[Record], *, as_sorted: bool = False
+) -> Audit:
+    """`commands`: ids of those that were written. `records`: DomainEvents with their topic, each partition in order.
+
+    `as_sorted`: the order of a station's events is the one that their epochs and sequences give, not Kafka's. That is
+    all that is promised of stations that moved to another node while Kafka was away (ADR 0016).
+    """
     calls = sorted(answered, key=lambda call: call.answered_at)
-    unique = _without_repeats(records)
+    unique = _without_repeats(sorted(records, key=_written) if as_sorted else records)
     wanted = set(commands)
     found = Audit(answered=len(calls), commands=len(wanted), duplicates=len(records) - len(unique))
     found.slowest = max((call.answered_at - call.first_sent_at for call in calls), default=0.0)
@@ -66,6 +72,11 @@ def _without_repeats(records: Sequence[Record]) -> list[Record]:
     for record in records:
         seen.setdefault(record["eventId"], record)
     return list(seen.values())
+
+
+def _written(record: Record) -> tuple[int, int]:
+    told = record.get("payload", {})
+    return told.get("epoch", 0), told.get("sequence", 0)
 
 
 def _event_ids(records: Sequence[Record]) -> Iterator[str]:

@@ -153,3 +153,6 @@ FAULTS: dict[str, Fault] = {
     "node killed while Kafka is away": kill_node_while_kafka_is_away,
     "Redis and Kafka paused": both_away,
 }
+
+# Two disks have the events of a station: they come to Kafka as their nodes get to it, and are in order when sorted.
+MOVED_WITHOUT_KAFKA = frozenset({"node killed while Kafka is away"})

@@ -15,7 +15,7 @@ from kafka.errors import KafkaError
 from tests.chaos.auditor import Audit, audit
 from tests.chaos.backend import Backend
 from tests.chaos.clients import StationThread
-from tests.chaos.faults import FAULTS, Surroundings
+from tests.chaos.faults import FAULTS, MOVED_WITHOUT_KAFKA, Surroundings
 from tests.chaos.fleet import Fleet
 from tests.chaos.reading import read
 from tests.services import KafkaServer, RedisServer
@@ -94,7 +94,7 @@ def _loaded(fault: str, seed: int, around: Surroundings, stations: int) -> Outco
     deadline = time.monotonic() + END_SECONDS
     for thread in (*clients, backend):
         thread.join(max(0.1, deadline - time.monotonic()))
-    found = _audited(fleet, clients, backend)
+    found = _audited(fleet, clients, backend, as_sorted=fault in MOVED_WITHOUT_KAFKA)
     return Outcome(
         fault,
         seed,
@@ -106,13 +106,14 @@ def _loaded(fault: str, seed: int, around: Surroundings, stations: int) -> Outco
     )
 
 
-def _audited(fleet: Fleet, clients: list[StationThread], backend: Backend) -> Audit:
+def _audited(fleet: Fleet, clients: list[StationThread], backend: Backend, *, as_sorted: bool) -> Audit:
     stuck = [f"{client.name}: no answer to {client.waits_for} in time" for client in clients if client.is_alive()]
     if backend.is_alive():
         stuck.append("the backend could not write its last command in time")
     stuck += [each for each in (fleet.trouble(node) for node in fleet.nodes) if each]
     records, faults = read(fleet.kafka.brokers, list(fleet.topics.values()), set(backend.written), COMMAND_SECONDS)
-    found = audit([call for client in clients for call in list(client.answered)], backend.written, records)
+    calls = [call for client in clients for call in list(client.answered)]
+    found = audit(calls, backend.written, records, as_sorted=as_sorted)
     found.violations = [*stuck, *faults, *found.violations]
     if found.violations:
         _keep(fleet, clients, backend, records)
