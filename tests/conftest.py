@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+# Modules with fixtures from which tests import other things, too: their assertions are to tell values as well.
+pytest.register_assert_rewrite("tests.integration.redis_nodes", "tests.integration.store_nodes")
+
 
 @pytest.fixture(scope="session")
 def trial_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
