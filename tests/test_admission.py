@@ -1,7 +1,7 @@
 """Handshake decisions on the request alone; the numbers are those of the protocol's case list."""
 
 import re
-from time import perf_counter
+from time import thread_time
 from urllib.parse import quote
 
 from hypothesis import given, settings
@@ -321,7 +321,7 @@ class AnyRequestTests(AdmissionCase):
     @given(st.sampled_from(["/", "%", "select", "/..", "/ocpp/1.6/" + "%41", "a:", ".env", "/ocpp/1.6"]))
     def test_long_paths_are_cheap(self, part):
         path = ("/" + part * 8192)[:8192]
-        began = perf_counter()
+        began = thread_time()  # whatever else the machine does
         for _ in range(20):
             ask(path)
-        self.assertLess(perf_counter() - began, 2.0)
+        self.assertLess(thread_time() - began, 2.0)

@@ -313,6 +313,36 @@ class Lost(FleetCase):
         self.there.commands.finished("c-1", ACCEPTED)
         self.assertEqual(self.end(), ("CommandAccepted", ""))
 
+    def lose_before_its_end(self) -> None:
+        """Redis is emptied between a command's last look-up and its end."""
+        change, lost = self.fleet.store.change_command, []
+
+        def lose_first(record: CommandRecord, event: Record) -> "Deferred[bool]":
+            if not lost:
+                lost.append(self.fleet.store.records.pop(record.command_id))
+            return change(record, event)
+
+        self.fleet.store.change_command = lose_first  # type: ignore[method-assign]
+
+    def test_one_that_redis_lost_before_it_failed_has_its_end_all_the_same(self) -> None:
+        """Nobody had taken it: its station was connected nowhere, or Redis had lost that, too."""
+        self.lose_before_its_end()
+        self.here.read(RESET)
+        self.assertEqual(self.end(), ("CommandFailed", "NotConnected"))
+        self.assertEqual(self.record().outcome, "Failed")
+
+    def test_so_has_one_that_a_sweep_was_ending(self) -> None:
+        self.here.read(RESET | {"whenOffline": "queue", "timeoutSec": 60})
+        self.fleet.clock.advance(61.0)
+        self.lose_before_its_end()
+        self.sweep(self.there)
+        self.assertEqual(self.end(), ("CommandTimeout", "Timeout"))
+
+    def test_whoever_waits_for_it_hears_of_it(self) -> None:
+        self.lose_before_its_end()
+        ended = self.here.read(RESET).addCallback(lambda record: self.here.commands.ended(record.command_id))
+        self.assertEqual(self.successResultOf(ended).outcome, "Failed")
+
     def test_what_was_sent_is_told_to_an_emptied_redis_again(self) -> None:
         """Else a node that let it wait would put it back, and it would be sent twice."""
         link = self.there.connect()

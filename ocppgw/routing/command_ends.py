@@ -116,20 +116,33 @@ class Ends:
     def _store_end(self, ended: CommandRecord, event: Record) -> None:
         """Until it is stored: the end is what the backend waits for. A crash before that is the sweep's affair."""
 
-        def stored(won: bool) -> None:
+        def stored(won: bool) -> "Deferred[None] | None":
+            if not won:
+                return Deferred.fromCoroutine(self._not_won(ended, event))
             self._forget(ended.command_id)
-            if won:
-                self._recent.append((self._clock.seconds(), ended, event))
-                self._metrics.command_ended(ended.outcome or "Unknown")
-                self._tell_ended(ended.command_id, ended)
-            else:
-                self._look_elsewhere(ended.command_id)
+            self._recent.append((self._clock.seconds(), ended, event))
+            self._metrics.command_ended(ended.outcome or "Unknown")
+            self._tell_ended(ended.command_id, ended)
+            return None
 
         def failed(failure: Any) -> None:
             self.not_stored(failure, ended.command_id)
             self._clock.callLater(RETRY_SECONDS, self._store_end, ended, event)
 
-        self._store.change_command(ended, event).addCallbacks(stored, failed)
+        self._store.change_command(ended, event).addCallback(stored).addErrback(failed)
+
+    async def _not_won(self, ended: CommandRecord, event: Record) -> None:
+        """Another end came first; or the store has lost the command, and nobody else will end it."""
+        if await self._store.command(ended.command_id) is not None:
+            self._forget(ended.command_id)
+            self._look_elsewhere(ended.command_id)
+            return
+        opened = msgspec.structs.replace(
+            ended, status="Queued", outcome=None, response_at=None, response_payload=None, error=None, taken_by=None
+        )
+        await self._store.open_command(opened, self.event("CommandRouted", opened, {}))
+        self._metrics.note("command-stored-again")
+        self._store_end(ended, event)
 
     def _forget(self, command_id: str) -> None:
         command = self.open.pop(command_id, None)
