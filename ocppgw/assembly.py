@@ -7,8 +7,11 @@ import os
 import random
 import select
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from twisted.internet.defer import Deferred
 
 from ocppgw import __version__
 from ocppgw.access.verified import KEY_BYTES, VerifiedSecrets
@@ -29,6 +32,7 @@ from ocppgw.reloading import Reloading
 from ocppgw.routing.attempt_log import AttemptLog
 from ocppgw.routing.commands import Commands
 from ocppgw.routing.credentials import Credentials
+from ocppgw.routing.decisions import Decisions
 from ocppgw.routing.entrance import Entrance, Owner, Renewals, Welcome
 from ocppgw.routing.gateway import Gateway
 from ocppgw.routing.handshake_log import HandshakeLog
@@ -42,6 +46,7 @@ from ocppgw.routing.signing import Signing
 from ocppgw.routing.sweeping import Sweep
 from ocppgw.routing.warden import Warden
 from ocppgw.rules_from_settings import (
+    decision_rules,
     entrance_rules,
     listeners,
     local_signer,
@@ -73,6 +78,7 @@ class Assembly:
         self._build_state()
         self._build_fleet()
         self._build_commands()
+        self._build_decisions()
         self.kafka = build_kafka(
             settings,
             config_dir,
@@ -82,6 +88,7 @@ class Assembly:
             self.metrics,
             reactor,
             None if self.fleet is None else self.fleet.owner.control,
+            self.decisions if settings.decisions.enabled else None,
         )
         if self.fleet is not None:
             assert self.kafka is not None  # the configuration's rules ask for it
@@ -158,6 +165,24 @@ class Assembly:
                 signer, self.commands, self.links, self.store, self.metrics, reactor, self.threads.read
             )
         around.signing = self._signing
+
+    def _build_decisions(self) -> None:
+        """Answers that the backend gives: over Kafka, or where that is off over HTTP."""
+        settings = self._settings
+        topic, replies = settings.kafka.topic_call_requests, settings.kafka.topic_call_responses
+
+        def ask(request: Mapping[str, Any]) -> "Deferred[None]":
+            assert self.kafka is not None
+            return self.kafka.tell(topic, request)
+
+        self.decisions = self._around.decisions = Decisions(
+            decision_rules(settings),
+            ask if settings.kafka.enabled else None,
+            f"{replies}.node.{settings.node.id}" if settings.kafka.enabled else "",
+            self.metrics,
+            self._reactor,
+            _uuid,
+        )
 
     def _build_gateway(self) -> None:
         """What operators see of all this."""
@@ -273,7 +298,9 @@ class Assembly:
             reactor,
         )
         token = settings.operations.token.get_secret_value() or None
-        self.site = build_site(self.gateway, self.metrics, token, reactor, provisioning=provisioning)
+        self.site = build_site(
+            self.gateway, self.metrics, token, reactor, provisioning=provisioning, calls=self.decisions
+        )
 
     @property
     def reads_tls_files(self) -> bool:

@@ -13,6 +13,8 @@ from ocppgw.ports import BusState, Journal
 from ocppgw.routing.acknowledgements import Acknowledgements
 from ocppgw.routing.commands import Commands
 from ocppgw.routing.control_inbox import ControlInbox
+from ocppgw.routing.decision_inbox import DecisionInbox
+from ocppgw.routing.decisions import Decisions
 from ocppgw.routing.intake import CommandIntake
 from ocppgw.routing.outbox import Outbox
 from ocppgw.routing.relay import Relay
@@ -39,6 +41,7 @@ class KafkaSide:
         control: Control | None,
         control_topic: str,
         acknowledgement_timeout: float,
+        decisions: Decisions | None,
         *,
         required: bool,
     ) -> None:
@@ -57,6 +60,10 @@ class KafkaSide:
         if control is not None:
             inbox = ControlInbox(control, outbox, metrics, reactor, node_id)
             self._bus.consume((control_topic,), f"{group}.{node_id}.control", inbox.handle, node_id)
+        if decisions is not None:
+            replies = DecisionInbox(decisions.reply, outbox, metrics, reactor, node_id)
+            self._bus.consume((decisions.reply_to,), f"{group}.{node_id}.calls", replies.handle, node_id)
+        if control is not None or decisions is not None:
             self._bus.messenger()
 
     def start(self) -> None:
@@ -82,8 +89,10 @@ def build_kafka(
     metrics: Metrics,
     reactor: Any,
     control: Control | None = None,
+    decisions: Decisions | None = None,
 ) -> KafkaSide | None:
-    """None where Kafka is off. `control` hears what other nodes tell this one; None: there are none."""
+    """None where Kafka is off. `control` hears what other nodes tell this one; None: there are none. `decisions` hear
+    the backend's answers; None: it gives none."""
     kafka, node_id = settings.kafka, settings.node.id
     if not kafka.enabled:
         return None
@@ -102,5 +111,6 @@ def build_kafka(
         control,
         f"{kafka.topic_session_control}.node.{node_id}",
         kafka.acknowledgement_timeout_ms / 1000,
+        decisions,
         required=kafka.required,
     )

@@ -131,6 +131,14 @@ class Metrics:
         self._intake = Counts(
             "ocppgw_intake_records", "Command records read from Kafka, by what became of them.", ("outcome",)
         )
+        self._decisions = Counts(
+            "ocppgw_decisions",
+            "Answers asked of the backend, by who gave them or why it did not.",
+            ("action", "outcome"),
+        )
+        self._decision = Buckets(
+            "ocppgw_decision_seconds", "From asking the backend for an answer to its answer.", ANSWER_SECONDS
+        )
         self._left_out = Counts("ocppgw_log_left_out", "Log lines left out by rate limits.", ())
         self._left_out.add(amount=0)
         self._answer = Buckets("ocppgw_answer_seconds", "From receiving a CALL to sending its answer.", ANSWER_SECONDS)
@@ -211,6 +219,13 @@ class Metrics:
         """A command record was read from Kafka: "stored", "repeated", "dead-letter" or "failed" (it comes again)."""
         self._intake.add(outcome)
 
+    def decided(self, action: str, outcome: str, seconds: float) -> None:
+        """The backend was asked for an answer: "backend", "error" (it refused), or why it gave none: "timeout",
+        "not-asked", "overloaded"."""
+        self._decisions.add(action, outcome)
+        if outcome in ("backend", "error"):
+            self._decision.observe(seconds)
+
     def watch(self, connections: Callable[[], Mapping[str, int]], journal: Callable[[], JournalStatus]) -> None:
         """Ask these at each scrape: open connections by OCPP version, and the journal's state."""
         self._connections, self._journal = connections, journal
@@ -234,9 +249,9 @@ class Metrics:
             yield counts.metric()
         for counts in (self._events, self._commands, self._closes, self._left_out, self._tls, self._reloads):
             yield counts.metric()
-        for counts in (self._shipped, self._relay_failures, self._intake):
+        for counts in (self._shipped, self._relay_failures, self._intake, self._decisions):
             yield counts.metric()
-        for buckets in (self._answer, self._commit, self._batch):
+        for buckets in (self._answer, self._commit, self._batch, self._decision):
             yield buckets.metric()
         yield self._tls_gauge()
         if self._journal is not None:

@@ -27,6 +27,7 @@ from ocppgw.ocpp.answers import AnswerRules
 from ocppgw.ocpp.rules import SessionRules, SigningJudge
 from ocppgw.ocpp.versions import AUDIT, COMMAND, DEAD, SESSION, STATION, VERSIONS, by_name
 from ocppgw.pki import Signer
+from ocppgw.routing.decisions import DecisionRules
 from ocppgw.routing.entrance import EntranceRules
 from ocppgw.routing.proving import ProofRules
 from ocppgw.routing.provisioning import check_identity
@@ -84,7 +85,15 @@ def entrance_rules(settings: Settings) -> EntranceRules:
         ),
         min_profile=admission.min_security_profile,
         denial_quantum=DENIAL_QUANTUM,
+        decides=settings.decisions.enabled,
+        decided=frozenset(settings.decisions.backend),
+        decided_of_tenants={name: frozenset(actions) for name, actions in settings.decisions.tenants.items()},
     )
+
+
+def decision_rules(settings: Settings) -> DecisionRules:
+    decisions = settings.decisions
+    return DecisionRules(decisions.timeout_seconds, decisions.fallback, dict(decisions.fallbacks))
 
 
 def proxy_rules(settings: Settings) -> ProxyRules:

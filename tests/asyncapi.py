@@ -24,6 +24,7 @@ DOCUMENT = SCHEMAS / "asyncapi.json"
 _NAMES = (
     (r"requests\.node\.", "nodeCommandRequests"),
     (r"control\.node\.", "sessionControl"),
+    (r"call[._]requests$", "callRequests"),
     (r"station[._]events$", "stationEvents"),
     (r"session[._]events$", "sessionEvents"),
     (r"command[._]events$", "commandEvents"),

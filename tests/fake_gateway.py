@@ -2,6 +2,7 @@
 socket. What a test wants to happen next, it makes happen by calling a method."""
 
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from ocppgw.errors import CommandError
 from ocppgw.metrics import Metrics
 from ocppgw.net.web import build_site
 from ocppgw.ports import AttemptQuery, CommandRecord, StoredEvent
+from ocppgw.routing.decisions import DecisionRules, Decisions
 from ocppgw.routing.provisioning import Provisioning
 from tests.inline_store import build_inline_store
 
@@ -245,5 +247,7 @@ def build_web(token=None, hosts=()):
     metrics = Metrics({"1.6J": ("Heartbeat",)}, version="0.1.0")
     gateway.store = build_inline_store(clock)
     provisioning = Provisioning(gateway.store, clock, "n1", new_id=lambda: "00000000-0000-4000-8000-000000000000")
-    site = build_site(gateway, metrics, token, clock, hosts, provisioning=provisioning)
+    numbers = count(1)
+    gateway.calls = Decisions(DecisionRules(), None, "", metrics, clock, lambda: f"q-{next(numbers)}")
+    site = build_site(gateway, metrics, token, clock, hosts, provisioning=provisioning, calls=gateway.calls)
     return Browser(site), gateway, clock

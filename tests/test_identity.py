@@ -163,6 +163,16 @@ class ParseIdentityTests(SynchronousTestCase):
     def test_boot_status_is_read(self):
         self.assertEqual(parse_identity(identity_json(boot={"status": "Pending"})).boot_status, "Pending")
 
+    def test_decisions_are_read_and_checked(self):
+        self.assertIsNone(parse_identity(identity_json()).decisions)
+        self.assertEqual(parse_identity(identity_json(decisions=["Authorize"])).decisions, {"Authorize"})
+        self.assertEqual(parse_identity(identity_json(decisions=[])).decisions, frozenset())
+        for wrong in (["Reset"], ["Heartbeat"], "Authorize", [7]):
+            with self.assertRaisesRegex(IdentityError, "decisions"):
+                parse_identity(identity_json(decisions=wrong))
+        stored = parse_identity(identity_json(decisions=["Authorize", "OfTomorrow"]), lenient=True)
+        self.assertEqual(stored.decisions, {"Authorize"})
+
     def test_the_listeners_default_stands_in_for_a_missing_type(self):
         auth = parse_identity(identity_json(auth={"secretHash": HASH, "secretSalt": SALT})).auth
         self.assertEqual(auth.methods("token"), ("token",))

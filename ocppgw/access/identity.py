@@ -14,6 +14,7 @@ from ocppgw.access.bindings import Binding
 from ocppgw.access.certificates import normal_fingerprint, normal_serial
 from ocppgw.access.members import Members
 from ocppgw.errors import OcppgwError
+from ocppgw.ocpp.deciding import DECIDABLE
 from ocppgw.ocpp.versions import VERSIONS
 
 STATUSES = ("active", "disabled")
@@ -90,7 +91,8 @@ class Auth:
 @dataclass(frozen=True, slots=True)
 class Identity:
     """One station. Empty `allowed_protocols` (names of OcppVersion) or `allowed_networks` mean no restriction;
-    `boot_status` is what BootNotification is answered with, None for the gateway's default."""
+    `boot_status` is what BootNotification is answered with, None for the gateway's default; `decisions` are the actions
+    whose answer the backend gives, None for those of the tenant."""
 
     charge_point_id: str
     station_id: str
@@ -100,6 +102,7 @@ class Identity:
     allowed_protocols: tuple[str, ...] = ()
     allowed_networks: tuple[Network, ...] = ()
     boot_status: str | None = None
+    decisions: frozenset[str] | None = None
 
 
 def dev_identity(charge_point_id: str, tenant: str) -> Identity:
@@ -126,10 +129,21 @@ def parse_identity(mapping: Mapping[str, Any], *, lenient: bool = False) -> Iden
         allowed_networks=(*_networks(members, "allowedIps"), *_networks(members, "allowedCidrs")),
         auth=_auth(auth),
         boot_status=members.part("boot").choice("status", BOOT_STATUSES),
+        decisions=_decisions(members),
     )
     if members.problems:
         raise IdentityError(identity.charge_point_id or "(unnamed)", list(dict.fromkeys(members.problems)))
     return identity
+
+
+def _decisions(members: Members) -> frozenset[str] | None:
+    if not members.has("decisions"):
+        return None
+    actions = frozenset(members.texts("decisions"))
+    unknown = sorted(actions - DECIDABLE)
+    if unknown and not members.lenient:  # of another release: no reason to keep a station out
+        members.problem("decisions", f"names {unknown[0]!r}, which is no action that a backend answers")
+    return actions & DECIDABLE
 
 
 def _protocols(members: Members) -> tuple[str, ...]:

@@ -100,6 +100,13 @@ class KafkaSettings(Section):
         default="ocpp.session.control",
         description="Topic on which nodes talk to each other; .node.{node.id} is added for each. Used with Redis only.",
     )
+    topic_call_requests: TopicName = Field(
+        default="cpms.call.requests", description="Topic of calls that the backend is to answer ([decisions])."
+    )
+    topic_call_responses: TopicName = Field(
+        default="cpms.call.responses",
+        description="Topic of its answers; .node.{node.id} is added for each node. Read only with [decisions].",
+    )
     topic_dead_letters: TopicName = Field(
         default="cpms.command.dead_letters", description="Topic of commands that can't be used, with the reason."
     )

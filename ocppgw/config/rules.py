@@ -192,6 +192,18 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
         )
 
 
+def _decisions(settings: Settings) -> Iterator[Finding]:
+    decisions = settings.decisions
+    if (decisions.backend or decisions.tenants) and not decisions.enabled:
+        yield Finding(
+            "decisions.backend",
+            "has no effect: decisions.enabled is not set",
+            "set decisions.enabled = true",
+            ("decisions.enabled",),
+            error=False,
+        )
+
+
 def _redis(settings: Settings) -> Iterator[Finding]:
     redis = settings.redis
     if redis.required and not redis.enabled:
@@ -311,6 +323,7 @@ _RULES: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _client_certificates,
     _believing_nobody,
     _kafka,
+    _decisions,
     _redis,
     _redis_tls,
     _redis_keys,

@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator
 
 from ocppgw.config.access_settings import AdmissionSettings, SigningSettings, StationsSettings, TlsSettings
+from ocppgw.config.decision_settings import DecisionsSettings
 from ocppgw.config.kafka_settings import KafkaSettings
 from ocppgw.config.kinds import (
     BootStatus,
@@ -312,6 +313,7 @@ class Settings(Section):
     stations: StationsSettings = Field(default_factory=StationsSettings)
     ocpp: OcppSettings = Field(default_factory=OcppSettings)
     answers: AnswersSettings = Field(default_factory=AnswersSettings)
+    decisions: DecisionsSettings = Field(default_factory=DecisionsSettings)
     journal: JournalSettings = Field(default_factory=JournalSettings)
     commands: CommandsSettings = Field(default_factory=CommandsSettings)
     admission: AdmissionSettings = Field(default_factory=AdmissionSettings)

@@ -4,7 +4,7 @@
 for every message: a struct costs a fifth of a dataclass instance.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -75,6 +75,22 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
     charge_point_id: str
     key: str = ""
     transaction_id: str = ""
+
+
+class Decide(msgspec.Struct, frozen=True, gc=False):
+    """Ask the backend for the answer to a CALL; it comes back through `session.decided(token, answer, …)`, in a bounded
+    time, also when nobody answers.
+
+    `payload`: of the CALL, JSON. `key`: what the answer holds for, for this station. `judge` says what is wrong with an
+    answer, "" when it can be given.
+    """
+
+    token: int
+    action: str
+    message_id: str
+    payload: bytes
+    key: str
+    judge: Callable[[Mapping[str, Any]], str]
 
 
 class Dispatched(msgspec.Struct, frozen=True, gc=False):
@@ -149,4 +165,4 @@ class Note(msgspec.Struct, frozen=True, gc=False):
     detail: str = ""
 
 
-Effect = Send | Publish | Ask | Dispatched | Finished | Late | Requeue | WakeAt | SignRequest | Close | Note
+Effect = Send | Publish | Ask | Decide | Dispatched | Finished | Late | Requeue | WakeAt | SignRequest | Close | Note

@@ -5,7 +5,8 @@ The same CALL again (id, action and payload) while the first waits for its answe
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -14,8 +15,18 @@ from ocppgw.ocpp.frames import Call
 from ocppgw.ocpp.versions import ActionSpec
 
 
+class Decided(msgspec.Struct, frozen=True):
+    """What became of a Decide: the backend's answer, or none, and whether the CALL is refused for that."""
+
+    answer: Mapping[str, Any] | None
+    is_refused: bool
+
+
 class Serving(msgspec.Struct):
-    """The CALL being served. `text` is the frame that answers it once `token` is durable."""
+    """The CALL being served. `text` is the frame that answers it once `token` is durable, and decided if that is asked.
+
+    `answer`: its payload, JSON. `is_undecided`: the backend has been asked for it and has not answered yet.
+    """
 
     call: Call
     spec: ActionSpec
@@ -24,6 +35,10 @@ class Serving(msgspec.Struct):
     payload: bytes = b""  # the call's payload, encoded anew
     digest: int = 0
     text: bytes = b""
+    answer: bytes = b""
+    is_undecided: bool = False
+    decided: Decided | None = None
+    is_durable: bool = False
     then: Callable[[], None] | None = None  # what changes in the station's state when the record is durable
     replay: bool = True
 

@@ -38,7 +38,8 @@ class StationFacts(msgspec.Struct, frozen=True):
     """Who the station is, from its identity.
 
     `required_serial`: the common name of its certificate, where the identity wants it to be the serial number that
-    the station reports (B01.FR.11, B01.FR.12); None where any will do.
+    the station reports (B01.FR.11, B01.FR.12); None where any will do. `decided`: actions whose answer the backend
+    gives.
     """
 
     charge_point_id: str
@@ -46,3 +47,4 @@ class StationFacts(msgspec.Struct, frozen=True):
     tenant_id: str
     boot_status: str | None = None  # None: as SessionRules says
     required_serial: str | None = None
+    decided: frozenset[str] = frozenset()

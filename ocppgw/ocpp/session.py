@@ -3,6 +3,7 @@
     receive(text, now)      a text message came            durable(token, now)   a published record is on disk
     answered(token, found)  the store's reply to an Ask    refused(token, now)   it could not be made durable
     call(pending, now)      a command for the charger      tick(now)             a WakeAt fell due
+    decided(token, answer)  the backend's reply to a Decide
     opened(now) / lost(now) the connection's ends
 
 The order of things for a CALL: action known and in the right direction, boot gate, schema, repeated id, then the event
@@ -15,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ocppgw.ocpp import answers, frames, serials, signed
+from ocppgw.ocpp import answers, deciding, frames, serials, signed
 from ocppgw.ocpp.badframes import BadFrames
 from ocppgw.ocpp.calls import OutboundCalls, PendingCall
 from ocppgw.ocpp.connectors import connector_id, remember_status
@@ -32,7 +33,7 @@ from ocppgw.ocpp.effects import (
 )
 from ocppgw.ocpp.events import EventWriter
 from ocppgw.ocpp.gate import BootGate
-from ocppgw.ocpp.inbound import Serving, enqueue
+from ocppgw.ocpp.inbound import Decided, Serving, enqueue
 from ocppgw.ocpp.recovery import answer_again
 from ocppgw.ocpp.rules import SessionRules, SigningJudge, StationFacts
 from ocppgw.ocpp.schemas import schema_set
@@ -62,6 +63,7 @@ class Session:
         "_lost",
         "_requests",
         "_rules",
+        "_schemas",
         "_serving",
         "_signing",
         "_token",
@@ -87,6 +89,7 @@ class Session:
         schemas = schema_set(version)
         self._version = version
         self._actions = version.actions
+        self._schemas = schemas
         self._requests = schemas.requests
         self._rules = rules
         self._events = EventWriter(
@@ -154,9 +157,17 @@ class Session:
         serving = self._serving
         if serving is None or serving.token != token:
             return []
-        self._serving = None
         if serving.then is not None:
             serving.then()
+        if serving.is_undecided:
+            serving.is_durable = True
+            return []
+        return self._answer(serving, now)
+
+    def _answer(self, serving: Serving, now: float) -> list[Effect]:
+        self._serving = None
+        if serving.decided is not None:
+            deciding.put_answer(serving, self._version.codes.internal, self._rules.answers, now)
         if serving.replay:
             self.state.remember_answer(serving.call.message_id, Answered(serving.digest, serving.text, now))
         if self._lost:
@@ -196,6 +207,32 @@ class Session:
         return effects if self._serving is not None else [*effects, *self._serve_waiting(now)]
 
     # --- what comes from the backend
+
+    def decided(
+        self, token: int, answer: Mapping[str, Any] | None, now: float, *, is_refused: bool = False
+    ) -> list[Effect]:
+        """The reply to a Decide. None: nobody has answered; the gateway's own answer goes out, or with `is_refused` a
+        CALLERROR, but never to a transaction message."""
+        serving = self._serving
+        if serving is None or serving.token != token or not serving.is_undecided:
+            return []
+        serving.is_undecided = False
+        serving.decided = Decided(answer, is_refused and answer is None)
+        if serving.call.action == "BootNotification":
+            return self._booted(serving, now)
+        return self._answer(serving, now) if serving.is_durable else []
+
+    def _booted(self, serving: Serving, now: float) -> list[Effect]:
+        """Nothing was recorded yet: on a connection that is gone nothing will be, and the station boots again."""
+        decided, serving.decided = serving.decided, None
+        if self._lost:
+            self._serving = None
+            return []
+        if decided is not None and decided.is_refused:
+            self._serving = None
+            error = self._error(serving.call, self._version.codes.internal, deciding.NOBODY)
+            return [*error, *self._serve_waiting(now)]
+        return self._boot(serving, now, None if decided is None else decided.answer)
 
     def call(self, pending: PendingCall, now: float) -> list[Effect]:
         """Send a command's CALL, or queue it; refused at once when the boot state forbids it."""
@@ -241,6 +278,14 @@ class Session:
         self._token += 1
         serving = Serving(call, spec, self._token, now, payload, digest)
         self._serving = serving
+        if action in self.station.decided:
+            return self._asked(serving, now)
+        return self._served(serving, now)
+
+    def _served(self, serving: Serving, now: float) -> list[Effect]:
+        """With the gateway's own answer."""
+        call = serving.call
+        action = call.action
         if action in self._transactions:
             return self._transaction(serving, now, None)
         if action == "BootNotification":
@@ -250,7 +295,19 @@ class Session:
         if action == "StatusNotification":
             remember_status(self.state, call.payload)
         answer = answers.answer(self._version, action, self._rules.answers, call.payload, now)
-        return [self._publish(serving, spec.event_type, answer, now)]
+        return [self._publish(serving, serving.spec.event_type, answer, now)]
+
+    def _asked(self, serving: Serving, now: float) -> list[Effect]:
+        """The backend decides. The event does not wait for it, but that of a boot, which tells the decided status."""
+        call = serving.call
+        if call.action == "SignCertificate" and self._rules.signing_judge is not None:
+            return self._served(serving, now)
+        if call.action == "BootNotification" and serials.lacks(self.station.required_serial, call.payload):
+            return self._served(serving, now)
+        decide = deciding.question(serving, self._rules.answers, self._schemas.responses[call.action])
+        if call.action == "BootNotification":
+            return [decide]
+        return [decide, *self._served(serving, now)]
 
     def _unheard_of(self, call: frames.Call, now: float) -> list[Effect]:
         codes = self._version.codes
@@ -278,6 +335,7 @@ class Session:
         message_id = frames.dumps(call.message_id)
         if event_id is None and len(call.message_id) >= UNIQUE_ID_LENGTH:
             event_id = self._events.call_id(call.action, serving.payload, message_id)
+        serving.answer = answer
         serving.text = frames.call_result(message_id, answer)
         record = self._events.call(
             serving.spec.topic,
@@ -301,13 +359,17 @@ class Session:
         # Recorded before a restart: the text is not known any more.
         return replay.text or answer_again(self._version, call, self._rules, self.state, self.station, now)
 
-    def _boot(self, serving: Serving, now: float) -> list[Effect]:
+    def _boot(self, serving: Serving, now: float, decided: Mapping[str, Any] | None = None) -> list[Effect]:
         boot = serving.call.payload
         if serials.lacks(self.station.required_serial, boot):  # the CALL stays served, so that none behind it is
             return serials.mismatch(self._events, self.station.required_serial, boot, now)
         payload = serving.payload
-        status = self.station.boot_status or self._rules.boot_status
-        state = self.state
+        rules, state = self._rules, self.state
+        status = self.station.boot_status or rules.boot_status
+        answer = b""
+        if decided is not None:
+            status = decided["status"]
+            answer = frames.dumps(deciding.completed("BootNotification", decided, rules.answers, now))
 
         def then() -> None:
             state.boot_status = status
@@ -316,7 +378,7 @@ class Session:
         serving.then = then
         who = self.station
         change = SaveBoot(who.charge_point_id, who.station_id, who.tenant_id, self._version.name, status, payload, now)
-        answer = answers.boot(self._rules.answers, status, now)
+        answer = answer or answers.boot(rules.answers, status, now)
         extra = b',"status":"%b"' % status.encode()
         return [self._publish(serving, serving.spec.event_type, answer, now, extra=extra, changes=(change,))]
 
@@ -338,9 +400,7 @@ class Session:
         if type(decision) is Unresolved:
             return [Ask(serving.token, self.station.charge_point_id, decision.key, decision.transaction_id)]
         if type(decision) is Repeat:  # recorded before: the same answer, no second event
-            self._serving = None
-            answer = frames.call_result(frames.dumps(call.message_id), decision.answer)
-            return [Note("repeated-transaction"), Send(answer)]
+            return self._repeated(serving, decision.answer, now)
         assert type(decision) is Decision
         serving.then = decision.then
         change = decision.change(self.station.charge_point_id, self._version.name)
@@ -355,6 +415,18 @@ class Session:
                 changes=() if change is None else (change,),
             )
         ]
+
+    def _repeated(self, serving: Serving, answer: bytes, now: float) -> list[Effect]:
+        note = Note("repeated-transaction")
+        serving.answer = answer
+        serving.text = frames.call_result(frames.dumps(serving.call.message_id), answer)
+        if serving.is_undecided:
+            serving.is_durable = True
+            return [note]
+        if serving.decided is not None:
+            return [note, *self._answer(serving, now)]
+        self._serving = None
+        return [note, Send(serving.text)]
 
     def _invalid(self, call: frames.Call, spec: ActionSpec, now: float) -> list[Effect]:
         """A payload that breaks the schema: its CALLERROR. A transaction message is recorded first: it may be money."""

@@ -53,7 +53,8 @@ _CLIENTS_FAULT = frozenset({0, 400, 401, 403, 404, 426})  # statuses that count 
 
 class EntranceRules(msgspec.Struct, frozen=True):
     """The operator's rules. `denial_quantum` (seconds): a denied station hears so at a multiple of it after its
-    request, so that the time it took tells nothing; 0: at once."""
+    request, so that the time it took tells nothing; 0: at once. `decides`: the
+    backend is asked for answers; `decided`: which actions' (and those of a tenant's stations instead)."""
 
     admission: AdmissionRules
     max_connections: int = 20_000
@@ -62,6 +63,16 @@ class EntranceRules(msgspec.Struct, frozen=True):
     turnstile: TurnstileRules = TurnstileRules()
     min_profile: int = 0
     denial_quantum: float = 0.0
+    decides: bool = False
+    decided: frozenset[str] = frozenset()
+    decided_of_tenants: Mapping[str, frozenset[str]] = {}
+
+    def decided_for(self, identity: Identity) -> frozenset[str]:
+        if not self.decides:
+            return frozenset()
+        if identity.decisions is not None:
+            return identity.decisions
+        return self.decided_of_tenants.get(identity.tenant_id, self.decided)
 
 
 class Welcome(msgspec.Struct, frozen=True):
@@ -224,7 +235,7 @@ class Entrance:
         now, name = self.now(), identity.charge_point_id
         if self._links.get(name) is not None and not self._damper.allow(name, now):
             return Refused(Reason.DUPLICATE_FLAPPING, retry_after=int(self._damper.wait(name, now)) + 1)
-        station, proof = _facts(verdict, identity, case)
+        station, proof = _facts(verdict, identity, case, self._rules.decided_for(identity))
         claimed = self._owner.claim(station, admitted.version)
 
         def load(claim: Claim | Refused) -> Any:
@@ -285,12 +296,14 @@ class Entrance:
         return held
 
 
-def _facts(verdict: Authenticated, identity: Identity, case: _Case) -> tuple[StationFacts, Proof]:
+def _facts(
+    verdict: Authenticated, identity: Identity, case: _Case, decided: frozenset[str]
+) -> tuple[StationFacts, Proof]:
     tls = case.facts.tls
     certificate = tls.certificate if tls is not None and verdict.method == "mtls" else None
     serial = certificate.common_name if certificate is not None and identity.auth.require_serial_match else None
     station = StationFacts(
-        identity.charge_point_id, identity.station_id, identity.tenant_id, identity.boot_status, serial
+        identity.charge_point_id, identity.station_id, identity.tenant_id, identity.boot_status, serial, decided
     )
     return station, Proof(verdict.method, certificate, verdict.digest, case.profile or 0, case.facts.peer_ip)
 

@@ -1,10 +1,13 @@
 """What a Link needs of those around it, as typing.Protocol: they know links, and links would know them."""
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred
 
-from ocppgw.ocpp.effects import CommandResult, Dispatched, SignRequest
+from ocppgw.ocpp.effects import CommandResult, Decide, Dispatched, SignRequest
+from ocppgw.ocpp.rules import StationFacts
+from ocppgw.ocpp.versions import OcppVersion
 from ocppgw.routing.lease import Lease
 
 if TYPE_CHECKING:
@@ -36,6 +39,21 @@ class RequestSigner(Protocol):
     """Who has a station's certificate request signed, when the answer that promised it is out."""
 
     def request(self, link: "Link", wanted: SignRequest) -> None: ...
+
+
+class Deciding(Protocol):
+    """A link, for whoever asks the backend for an answer."""
+
+    station: StationFacts
+    version: OcppVersion
+
+    def decided(self, token: int, answer: Mapping[str, Any] | None, *, is_refused: bool = False) -> None: ...
+
+
+class Decider(Protocol):
+    """Who asks the backend."""
+
+    def ask(self, link: Deciding, decide: Decide) -> None: ...
 
 
 class Owner(Protocol):

@@ -4,7 +4,7 @@ The newest authenticated connection of a charger wins (protocol facts, section 4
 is unregistered by object, never by id, so that its late clean-up can't touch its successor.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -19,6 +19,7 @@ from ocppgw.ocpp.calls import PendingCall
 from ocppgw.ocpp.effects import (
     Ask,
     Close,
+    Decide,
     Dispatched,
     Effect,
     Finished,
@@ -35,7 +36,7 @@ from ocppgw.ocpp.state import StationState, TransactionFound
 from ocppgw.ocpp.versions import OcppVersion
 from ocppgw.ports import Store
 from ocppgw.routing.lease import Lease
-from ocppgw.routing.link_ports import CommandListener, Mirror, Owner, RequestSigner, Socket
+from ocppgw.routing.link_ports import CommandListener, Decider, Mirror, Owner, RequestSigner, Socket
 from ocppgw.routing.outbox import Outbox
 
 log = Logger(namespace="ocppgw.links")
@@ -46,7 +47,19 @@ UNPROVED = Proof("none")
 class Surroundings:
     """What all links of a node share. `owner` and `mirror` are None for a node that is alone."""
 
-    __slots__ = ("clock", "commands", "lease", "links", "metrics", "mirror", "outbox", "owner", "signing", "store")
+    __slots__ = (
+        "clock",
+        "commands",
+        "decisions",
+        "lease",
+        "links",
+        "metrics",
+        "mirror",
+        "outbox",
+        "owner",
+        "signing",
+        "store",
+    )
 
     def __init__(self, clock: Clock, store: Store, outbox: Outbox, metrics: Metrics) -> None:
         self.clock = clock
@@ -58,6 +71,7 @@ class Surroundings:
             None  # set once by the composition root: links and commands know each other
         )
         self.signing: RequestSigner | None = None  # the same; None where no local CA signs
+        self.decisions: Decider | None = None  # the same; asked where the backend decides
         self.owner: Owner | None = None
         self.lease: Lease | None = None  # the owner's, asked for every message
         self.mirror: Mirror | None = None
@@ -192,6 +206,14 @@ class Link:
     def call(self, pending: PendingCall) -> None:
         self._perform(self._session.call(pending, self._around.clock.seconds()))
 
+    def decided(self, token: int, answer: Mapping[str, Any] | None, *, is_refused: bool = False) -> None:
+        """(link_ports.Deciding)"""
+        now = self._around.clock.seconds()
+        try:
+            self._perform(self._session.decided(token, answer, now, is_refused=is_refused))
+        except Exception:  # the backend's other answers must not wait for it
+            self._broken(Failure())
+
     def close(self, code: int, reason: str) -> None:
         if self._socket is not None:
             self._socket.close(code, reason)
@@ -271,6 +293,9 @@ class Link:
                 commands.late(command_id, result)
             case Requeue(command_id):
                 commands.requeued(command_id)
+            case Decide():
+                assert self._around.decisions is not None  # actions to decide without it: a fault of the composition
+                self._around.decisions.ask(self, effect)
             case WakeAt(at):
                 self._wake_at(at)
             case SignRequest():

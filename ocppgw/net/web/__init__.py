@@ -2,7 +2,7 @@
 
     guard.py       who may ask, and what a request may look like, before any route sees it
     routes.py      the table of routes and most of their handlers;  query.py, body.py  what is asked, checked
-    identities.py  provisioning;  attempts.py  why a station can't get in
+    identities.py  provisioning;  attempts.py  why a station can't get in;  calls.py  answers that the backend gives
     events.py      pages of the journal, and the endless stream of it
     request.py     one request and its bounded body
     replies.py     JSON answers and the one shape of an error: {"code", "message", "hint"}
@@ -22,6 +22,7 @@ from ocppgw.net.web.guard import Guard
 from ocppgw.net.web.request import OperationsRequest
 from ocppgw.net.web.routes import Routes
 from ocppgw.ports import GatewayApi
+from ocppgw.routing.decisions import CallsApi
 from ocppgw.routing.provisioning import ProvisioningApi
 
 __all__ = ["OperationsSite", "build_site"]
@@ -54,13 +55,14 @@ def build_site(
     hosts: Collection[str] = (),
     *,
     provisioning: ProvisioningApi,
+    calls: CallsApi,
 ) -> OperationsSite:
-    """The operations HTTP over `api` and `provisioning`.
+    """The operations HTTP over `api`, `provisioning` and `calls`.
 
     With `token` every route demands `Authorization: Bearer`. Without one, everything under /v1/ is served under an IP
     address, `localhost` or one of `hosts` only: a web page whose name was rebound to this address (DNS rebinding)
     sends its own name as Host.
     """
     followers = Followers(api, clock)
-    routes = Routes(api, metrics, clock, followers, provisioning)
+    routes = Routes(api, metrics, clock, followers, provisioning, calls)
     return OperationsSite(Guard(routes.resource(), token, hosts), followers, clock)

@@ -17,12 +17,14 @@ from ocppgw.errors import CommandError, OcppgwError, Overloaded, StoreError
 from ocppgw.metrics import CONTENT_TYPE, Metrics
 from ocppgw.net.web.attempts import AttemptRoutes
 from ocppgw.net.web.body import json_object
+from ocppgw.net.web.calls import CallRoutes
 from ocppgw.net.web.events import Filter, Followers, read_page
 from ocppgw.net.web.identities import IdentityRoutes
 from ocppgw.net.web.query import boolean, integer, parameters, seconds
 from ocppgw.net.web.replies import HttpError, reply, reply_bytes, reply_error
 from ocppgw.net.web.request import OperationsRequest
 from ocppgw.ports import CommandRecord, GatewayApi
+from ocppgw.routing.decisions import CallsApi
 from ocppgw.routing.provisioning import ProvisioningApi, ProvisioningError, UnknownIdentity
 
 ENDED = frozenset({"Accepted", "Rejected", "Failed", "Timeout"})
@@ -43,10 +45,12 @@ class Routes:
         clock: IReactorTime,
         followers: Followers,
         provisioning: ProvisioningApi,
+        calls: CallsApi,
     ) -> None:
         self._api, self._metrics, self._clock, self._followers = api, metrics, clock, followers
         self._identities = IdentityRoutes(provisioning, api)
         self._attempts = AttemptRoutes(api)
+        self._calls = CallRoutes(calls)
 
     def resource(self) -> Resource:
         """The table of routes as a resource."""
@@ -64,6 +68,7 @@ class Routes:
             ("/v1/events", "GET", self.events),
             *self._identities.table(),
             *self._attempts.table(),
+            *self._calls.table(),
         ):
             app.route(path, methods=[method])(handler)
         app.handle_errors(Exception)(self._failed)

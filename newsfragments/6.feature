@@ -1,0 +1,1 @@
+The backend can decide answers to stations: is this card valid, may this station boot. Calls go to a Kafka topic (or are listed over HTTP) and are answered within a deadline, with a stated fallback; transactions are stored and answered in any case.
