@@ -26,9 +26,10 @@ from ocppgw.net.web import build_site
 from ocppgw.net.websocket import ChargerFactory
 from ocppgw.ocpp.rules import SessionRules
 from ocppgw.ocpp.session import Session
+from ocppgw.ocpp.tokens import TokenBook
 from ocppgw.ocpp.versions import VERSIONS
 from ocppgw.ports import Store
-from ocppgw.reloading import Reloading
+from ocppgw.reloading import Reloading, TokenFile
 from ocppgw.routing.attempt_log import AttemptLog
 from ocppgw.routing.commands import Commands
 from ocppgw.routing.credentials import Credentials
@@ -53,6 +54,7 @@ from ocppgw.rules_from_settings import (
     proof_rules,
     proxy_rules,
     read_identities,
+    read_tokens,
     session_rules,
     tls_files,
     topics,
@@ -228,7 +230,8 @@ class Assembly:
     def _build_chargers(self) -> None:
         """WebSockets, each with a session of its station's version."""
         settings = self._settings
-        rules = session_rules(settings, None if self._signing is None else self._signing.judge)
+        self._tokens = TokenBook(read_tokens(settings, self._config_dir))
+        rules = session_rules(settings, None if self._signing is None else self._signing.judge, self._tokens)
         self.poll = FastPoll(self._reactor) if settings.websocket.fast_lane and hasattr(select, "epoll") else None
         self.chargers = ChargerFactory(
             websocket_rules(settings),
@@ -296,6 +299,7 @@ class Assembly:
             provisioning.file_event,
             self.threads.read,
             reactor,
+            TokenFile(lambda: read_tokens(settings, self._config_dir), self._tokens),
         )
         token = settings.operations.token.get_secret_value() or None
         self.site = build_site(

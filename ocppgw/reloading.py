@@ -1,12 +1,12 @@
 """SIGHUP and the timers: files are read again while stations stay connected; what can't be used changes nothing.
 
-Certificates, keys, CAs and CRLs (`ocppgw.net.tls.TlsReloader`), and the identity files. The configuration itself is
-read at the start only.
+Certificates, keys, CAs and CRLs (`ocppgw.net.tls.TlsReloader`), the identity files and the file of known tokens. The
+configuration itself is read at the start only.
 """
 
 import signal
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from ocppgw.errors import OcppgwError
 from ocppgw.net.tls import TlsReloader
 from ocppgw.ocpp.effects import Record
+from ocppgw.ocpp.tokens import KnownToken, TokenBook
 
 log = Logger(namespace="ocppgw.reload")
 
@@ -29,6 +30,13 @@ class FileStore(Protocol):
     ) -> "Deferred[tuple[int, int]]": ...
 
 
+class TokenFile(NamedTuple):
+    """`read` it (disk; in a thread); what is found goes into `book`."""
+
+    read: Callable[[], Mapping[str, KnownToken]]
+    book: TokenBook
+
+
 class Reloading:
     """`tls` is None where no port speaks TLS. `read_identities` reads the identity files (disk; in a thread),
     `file_event` makes the audit event of what came of one."""
@@ -41,7 +49,9 @@ class Reloading:
         file_event: FileEvent,
         in_thread: Callable[[Callable[[], Any]], "Deferred[Any]"],
         reactor: Any,
+        tokens: TokenFile,
     ) -> None:
+        self._tokens = tokens
         self._tls = tls
         self._store = store
         self._read_identities = read_identities
@@ -54,10 +64,11 @@ class Reloading:
         signal.signal(signal.SIGHUP, lambda _number, _frame: self._reactor.callFromThread(self.hang_up))
 
     def hang_up(self) -> None:
-        log.info("SIGHUP: reading certificates, CRLs and identity files again")
+        log.info("SIGHUP: reading certificates, CRLs, identity files and tokens again")
         if self._tls is not None:
             self._tls.reload("SIGHUP")
-        self._in_thread(self._read_identities).addCallback(self.sync).addErrback(self._identities_kept)
+        self._in_thread(self._read_identities).addCallback(self.sync).addErrback(self._kept, "identity files")
+        self._in_thread(self._tokens.read).addCallback(self._take_tokens).addErrback(self._kept, "known tokens")
 
     def look(self) -> None:
         """A timer's turn: have the TLS files changed?"""
@@ -74,8 +85,14 @@ class Reloading:
 
         return self._store.sync_files(files, self._file_event).addCallback(told)
 
-    def _identities_kept(self, failure: Any) -> None:
+    def _take_tokens(self, tokens: Mapping[str, KnownToken]) -> None:
+        before = len(self._tokens.book)
+        self._tokens.book.put(tokens)
+        if before or tokens:
+            log.info("known tokens: {count}, {before} before", count=len(tokens), before=before)
+
+    def _kept(self, failure: Any, what: str) -> None:
         if failure.check(OcppgwError) is None:
-            log.failure("the identity files could not be read", failure=failure)
+            log.failure("{what} could not be read", failure=failure, what=what)
         else:
-            log.error("identity files not taken over: {fault}", fault=str(failure.value))
+            log.error("{what} not taken over: {fault}", what=what, fault=str(failure.value))

@@ -25,6 +25,7 @@ from ocppgw.net.tls import TlsFiles
 from ocppgw.net.websocket import WebSocketRules
 from ocppgw.ocpp.answers import AnswerRules
 from ocppgw.ocpp.rules import SessionRules, SigningJudge
+from ocppgw.ocpp.tokens import KnownToken, TokenBook, parse_tokens
 from ocppgw.ocpp.versions import AUDIT, COMMAND, DEAD, SESSION, STATION, VERSIONS, by_name
 from ocppgw.pki import Signer
 from ocppgw.routing.decisions import DecisionRules
@@ -149,7 +150,18 @@ def listeners(settings: Settings) -> list[tuple[int, str]]:
     return [main, *((int(port), kinds[kind]) for port, kind in websocket.more_ports.items())]
 
 
-def session_rules(settings: Settings, judge: SigningJudge | None) -> SessionRules:
+def read_tokens(settings: Settings, config_dir: Path) -> dict[str, KnownToken]:
+    """The tokens of `answers.id_tokens_file`. Reads disk. Errors: ConfigError naming the file and every bad entry."""
+    if not settings.answers.id_tokens_file:
+        return {}
+    path = config_dir / settings.answers.id_tokens_file
+    try:
+        return parse_tokens(json.loads(path.read_bytes()))
+    except (OSError, ValueError, RecursionError, OcppgwError) as error:
+        raise ConfigError(f"answers.id_tokens_file {path}: {error}", hint="mend the file, or name another") from None
+
+
+def session_rules(settings: Settings, judge: SigningJudge | None, tokens: TokenBook | None = None) -> SessionRules:
     ocpp, answers = settings.ocpp, settings.answers
     return SessionRules(
         answers=AnswerRules(
@@ -157,10 +169,13 @@ def session_rules(settings: Settings, judge: SigningJudge | None) -> SessionRule
             boot_retry_interval=ocpp.boot_retry_interval_seconds,
             id_token_status=answers.id_token_status,
             id_tokens=dict(answers.id_tokens),
+            tokens=tokens or TokenBook(),
             data_transfer_vendors=frozenset(answers.data_transfer_vendors),
             sign_certificate="Accepted" if settings.signing.mode == "backend" else "Rejected",
         ),
         boot_status=ocpp.boot_status,
+        boot_models=tuple(map(_pattern, ocpp.boot_models)),
+        boot_unknown_model=ocpp.boot_unknown_model,
         assume_accepted=ocpp.assume_accepted,
         trigger_boot_when_rejected=ocpp.trigger_boot_when_rejected,
         unknown_type_error=ocpp.unknown_type_error,
@@ -173,6 +188,11 @@ def session_rules(settings: Settings, judge: SigningJudge | None) -> SessionRule
         signing_judge=judge,
         acknowledged=_acknowledged(settings),
     )
+
+
+def _pattern(text: str) -> str:
+    """In the language of fnmatch, where * means something and nothing else does."""
+    return text.casefold().replace("[", "[[]").replace("?", "[?]")
 
 
 def _acknowledged(settings: Settings) -> frozenset[str]:

@@ -16,7 +16,7 @@ from ocppgw.config import Problem
 from ocppgw.errors import OcppgwError
 from ocppgw.logs import printable
 from ocppgw.net.tls import TlsCreator, TlsMaterialError, load
-from ocppgw.rules_from_settings import listeners, local_signer, read_identities, redis_tls, tls_files
+from ocppgw.rules_from_settings import listeners, local_signer, read_identities, read_tokens, redis_tls, tls_files
 from ocppgw.station_ports import PLAIN
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -68,6 +68,7 @@ def look_at_files(path: Path | None, env_file: Path | None) -> tuple[list[Proble
     named: list[tuple[str, Callable[[config.Settings, Path], object]]] = [
         ("signing", local_signer),
         ("stations.identities_dir", read_identities),
+        ("answers.id_tokens_file", read_tokens),
     ]
     if settings.redis.enabled:
         named.append(("redis", redis_tls))

@@ -179,6 +179,16 @@ class OcppSettings(Section):
         default="Accepted",
         description="Answer to BootNotification when the station's identity names none: Accepted, Pending or Rejected.",
     )
+    boot_models: Names = Field(
+        default=(),
+        strict=False,
+        description="Vendor/model of the stations that get boot_status, with * for any text, such as Vendor/Model*; "
+        "all others, unless their identity says otherwise, get boot_unknown_model. Empty: all get boot_status.",
+    )
+    boot_unknown_model: Literal["Pending", "Rejected"] = Field(
+        default="Pending",
+        description="Answer to BootNotification of a vendor or model that boot_models does not name.",
+    )
     heartbeat_interval_seconds: int = Field(
         default=300, ge=1, le=86_400, description="Heartbeat interval given to accepted stations, seconds."
     )
@@ -241,6 +251,12 @@ class AnswersSettings(Section):
     id_tokens: TokenStatuses = Field(
         default={},
         description="Table of token and authorization status, such as Blocked or Expired.",
+    )
+    id_tokens_file: str = Field(
+        default="",
+        max_length=4096,
+        description="JSON file of known tokens with their status, type, end and parent; read again on SIGHUP. Those of "
+        "answers.id_tokens count before it. Relative to the folder of this file. Empty: none.",
     )
     data_transfer_vendors: Names = Field(
         default=(),

@@ -13,6 +13,7 @@ import msgspec
 
 from ocppgw.ocpp.frames import dumps
 from ocppgw.ocpp.timestamps import rfc3339
+from ocppgw.ocpp.tokens import KnownToken, TokenBook
 from ocppgw.ocpp.versions import V16, V21, V201, OcppVersion
 
 
@@ -23,11 +24,16 @@ class AnswerRules(msgspec.Struct, frozen=True):
     boot_retry_interval: int = 60
     id_token_status: str = "Accepted"  # noqa: S105  of every token that id_tokens does not name
     id_tokens: Mapping[str, str] = {}
+    tokens: TokenBook = TokenBook()  # known beside these; read from a file
     data_transfer_vendors: frozenset[str] = frozenset()
     sign_certificate: str = "Rejected"  # Accepted where the backend has requests signed: the event hands them to it
 
-    def token_status(self, token: str) -> str:
-        return self.id_tokens.get(token, self.id_token_status)
+    def known_token(self, token: str, kind: str | None = None) -> KnownToken:
+        """`kind`: the type the station says it is (2.x)."""
+        status = self.id_tokens.get(token)
+        if status is not None:
+            return KnownToken(status)
+        return self.tokens.find(token, kind) or KnownToken(self.id_token_status)
 
 
 Answer = Callable[[AnswerRules, Mapping[str, Any], float], bytes]
@@ -58,24 +64,36 @@ def signing(fault: str) -> tuple[bytes, bytes]:
 _STATUS_16 = {"ConcurrentTx": "ConcurrentTx", "Accepted": "Accepted", "Blocked": "Blocked", "Expired": "Expired"}
 
 
-def id_tag_info(rules: AnswerRules, id_tag: str) -> dict[str, str]:
+def id_tag_info(rules: AnswerRules, id_tag: str, now: float) -> dict[str, str]:
     """1.6 IdTagInfo: a status that only 2.x has becomes Invalid."""
-    return {"status": _STATUS_16.get(rules.token_status(id_tag), "Invalid")}
+    known = rules.known_token(id_tag)
+    info = {"status": _STATUS_16.get(known.status_at(now), "Invalid")}
+    if known.expires_at is not None:
+        info["expiryDate"] = rfc3339(known.expires_at).decode()
+    if known.parent is not None:
+        info["parentIdTag"] = known.parent
+    return info
 
 
-def id_token_info(rules: AnswerRules, id_token: Mapping[str, Any]) -> dict[str, str]:
+def id_token_info(rules: AnswerRules, id_token: Mapping[str, Any], now: float) -> dict[str, Any]:
     """2.x IdTokenInfo. A NoAuthorization token (button, key switch) carries no identity to refuse."""
     if id_token["type"] == "NoAuthorization":
         return {"status": "Accepted"}
-    return {"status": rules.token_status(id_token["idToken"])}
+    known = rules.known_token(id_token["idToken"], id_token["type"])
+    info: dict[str, Any] = {"status": known.status_at(now)}
+    if known.expires_at is not None:
+        info["cacheExpiryDateTime"] = rfc3339(known.expires_at).decode()
+    if known.parent is not None:
+        info["groupIdToken"] = {"idToken": known.parent, "type": "Central"}
+    return info
 
 
-def _authorize_16(rules: AnswerRules, payload: Mapping[str, Any], _now: float) -> bytes:
-    return dumps({"idTagInfo": id_tag_info(rules, payload["idTag"])})
+def _authorize_16(rules: AnswerRules, payload: Mapping[str, Any], now: float) -> bytes:
+    return dumps({"idTagInfo": id_tag_info(rules, payload["idTag"], now)})
 
 
-def _authorize_2x(rules: AnswerRules, payload: Mapping[str, Any], _now: float) -> bytes:
-    return dumps({"idTokenInfo": id_token_info(rules, payload["idToken"])})
+def _authorize_2x(rules: AnswerRules, payload: Mapping[str, Any], now: float) -> bytes:
+    return dumps({"idTokenInfo": id_token_info(rules, payload["idToken"], now)})
 
 
 def _data_transfer(rules: AnswerRules, payload: Mapping[str, Any], _now: float) -> bytes:

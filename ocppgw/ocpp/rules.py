@@ -1,6 +1,7 @@
 """What a session is told when it is made: the rules of this gateway and who the station is."""
 
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 import msgspec
@@ -16,11 +17,14 @@ class SessionRules(msgspec.Struct, frozen=True):
     """What every session of this gateway follows; times in seconds.
 
     `signing_judge`: None where no local CA signs; SignCertificate is then answered as `answers` say. `acknowledged`:
-    actions whose answer waits for the bus's acknowledgement.
+    actions whose answer waits for the bus's acknowledgement. `boot_models`: vendor/model of the stations that get
+    `boot_status`, in lower case, with * for any text; empty: all do.
     """
 
     answers: AnswerRules = AnswerRules()
     boot_status: str = "Accepted"
+    boot_models: tuple[str, ...] = ()
+    boot_unknown_model: str = "Pending"
     assume_accepted: bool = False
     trigger_boot_when_rejected: bool = False
     unknown_type_error: bool = False
@@ -32,6 +36,17 @@ class SessionRules(msgspec.Struct, frozen=True):
     bad_frames_seconds: float = 60.0
     signing_judge: SigningJudge | None = None
     acknowledged: frozenset[str] = frozenset()
+
+    def boot_status_of(self, payload: Mapping[str, Any]) -> str:
+        """For a station whose identity says nothing; `payload`: of a valid BootNotification of any version."""
+        if not self.boot_models:
+            return self.boot_status
+        station = payload.get("chargingStation", {})
+        vendor = payload.get("chargePointVendor") or station.get("vendorName", "")
+        model = payload.get("chargePointModel") or station.get("model", "")
+        name = f"{vendor}/{model}".casefold()
+        known = any(fnmatchcase(name, pattern) for pattern in self.boot_models)
+        return self.boot_status if known else self.boot_unknown_model
 
 
 class StationFacts(msgspec.Struct, frozen=True):

@@ -365,7 +365,7 @@ class Session:
             return serials.mismatch(self._events, self.station.required_serial, boot, now)
         payload = serving.payload
         rules, state = self._rules, self.state
-        status = self.station.boot_status or rules.boot_status
+        status = self.station.boot_status or rules.boot_status_of(boot)
         answer = b""
         if decided is not None:
             status = decided["status"]

@@ -83,22 +83,22 @@ def _start_16(
     key = start_key(payload)
     transaction = state.started_under(key) or (found.transaction if found else None)
     if transaction is not None:
-        return Repeat(_started(transaction.transaction_id, rules, payload))
+        return Repeat(_started(transaction.transaction_id, rules, payload, now))
     if found is None:
         return Unresolved(key=key)
     name = str(found.fresh_id)
     transaction = Transaction(name, key, started_at=now, records={0: content_id})
     return Decision(
         "SessionStarted",
-        _started(name, rules, payload),
+        _started(name, rules, payload, now),
         b',"transactionId":%d' % found.fresh_id,
         then=lambda: state.remember_transaction(transaction),
         saved=transaction,
     )
 
 
-def _started(transaction_id: str, rules: AnswerRules, payload: Mapping[str, Any]) -> bytes:
-    return dumps({"transactionId": int(transaction_id), "idTagInfo": id_tag_info(rules, payload["idTag"])})
+def _started(transaction_id: str, rules: AnswerRules, payload: Mapping[str, Any], now: float) -> bytes:
+    return dumps({"transactionId": int(transaction_id), "idTagInfo": id_tag_info(rules, payload["idTag"], now)})
 
 
 def _stop_16(
@@ -111,7 +111,7 @@ def _stop_16(
 ) -> Decision | Repeat | Unresolved:
     number = payload["transactionId"]
     id_tag = payload.get("idTag")
-    answer = EMPTY if id_tag is None else dumps({"idTagInfo": id_tag_info(rules, id_tag)})
+    answer = EMPTY if id_tag is None else dumps({"idTagInfo": id_tag_info(rules, id_tag, now)})
     name = str(number)
     known = state.transactions.get(name) or (found.transaction if found else None)
     if known is None and found is None:
@@ -166,7 +166,7 @@ def _transaction_event(
 ) -> Decision | Repeat | Unresolved:
     name = payload["transactionInfo"]["transactionId"]
     token = payload.get("idToken")
-    answer = EMPTY if token is None else dumps({"idTokenInfo": id_token_info(rules, token)})
+    answer = EMPTY if token is None else dumps({"idTokenInfo": id_token_info(rules, token, now)})
     known = state.transactions.get(name) or (found.transaction if found else None)
     if known is None and found is None:
         return Unresolved(transaction_id=name)
