@@ -187,6 +187,7 @@ def session_rules(settings: Settings, judge: SigningJudge | None, tokens: TokenB
         bad_frames_seconds=ocpp.bad_frames_window_seconds,
         signing_judge=judge,
         acknowledged=_acknowledged(settings),
+        normalises=settings.events.normalised,
     )
 
 

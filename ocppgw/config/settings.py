@@ -265,6 +265,16 @@ class AnswersSettings(Section):
     )
 
 
+class EventsSettings(Section):
+    """What events hold."""
+
+    normalised: bool = Field(
+        default=False,
+        description="Beside the original payload a view of it that is the same for all OCPP versions, in fixed units: "
+        "payload.normalised.",
+    )
+
+
 class JournalSettings(Section):
     """The event journal on disk."""
 
@@ -329,6 +339,7 @@ class Settings(Section):
     stations: StationsSettings = Field(default_factory=StationsSettings)
     ocpp: OcppSettings = Field(default_factory=OcppSettings)
     answers: AnswersSettings = Field(default_factory=AnswersSettings)
+    events: EventsSettings = Field(default_factory=EventsSettings)
     decisions: DecisionsSettings = Field(default_factory=DecisionsSettings)
     journal: JournalSettings = Field(default_factory=JournalSettings)
     commands: CommandsSettings = Field(default_factory=CommandsSettings)

@@ -18,7 +18,8 @@ class SessionRules(msgspec.Struct, frozen=True):
 
     `signing_judge`: None where no local CA signs; SignCertificate is then answered as `answers` say. `acknowledged`:
     actions whose answer waits for the bus's acknowledgement. `boot_models`: vendor/model of the stations that get
-    `boot_status`, in lower case, with * for any text; empty: all do.
+    `boot_status`, in lower case, with * for any text; empty: all do. `normalises`: events hold a view that is the same
+    for all versions, too.
     """
 
     answers: AnswerRules = AnswerRules()
@@ -36,6 +37,7 @@ class SessionRules(msgspec.Struct, frozen=True):
     bad_frames_seconds: float = 60.0
     signing_judge: SigningJudge | None = None
     acknowledged: frozenset[str] = frozenset()
+    normalises: bool = False
 
     def boot_status_of(self, payload: Mapping[str, Any]) -> str:
         """For a station whose identity says nothing; `payload`: of a valid BootNotification of any version."""

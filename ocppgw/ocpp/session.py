@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ocppgw.ocpp import answers, deciding, frames, serials, signed
+from ocppgw.ocpp import answers, deciding, frames, neutral, serials, signed
 from ocppgw.ocpp.badframes import BadFrames
 from ocppgw.ocpp.calls import OutboundCalls, PendingCall
 from ocppgw.ocpp.connectors import connector_id, remember_status
@@ -336,6 +336,8 @@ class Session:
         if event_id is None and len(call.message_id) >= UNIQUE_ID_LENGTH:
             event_id = self._events.call_id(call.action, serving.payload, message_id)
         serving.answer = answer
+        if self._rules.normalises:
+            extra += neutral.member(self._version.name, call.action, call.payload, answer)
         serving.text = frames.call_result(message_id, answer)
         record = self._events.call(
             serving.spec.topic,
