@@ -1,3 +1,5 @@
 The backend can decide answers to stations: is this card valid, may this station boot. Calls go to a Kafka topic (or are listed over HTTP) and are answered within a deadline, with a stated fallback; transactions are stored and answered in any case.
 
 The gateway's own answers follow rules: known tokens from a JSON file with expiry, type and parent, read again on SIGHUP; and the vendors and models that may boot.
+
+Events can hold, beside the original payload, a view that is the same for OCPP 1.6 and 2.x, in fixed units.

@@ -124,7 +124,8 @@ class Decided:
             **topics,
         }
         settings = {"enabled": True, "backend": ["Authorize", "BootNotification"], **decisions}
-        self.gateway = Gateway(folder, {"node": {"id": self.name}, "kafka": own, "decisions": settings})
+        more = {"decisions": settings, "events": {"normalised": True}}
+        self.gateway = Gateway(folder, {"node": {"id": self.name}, "kafka": own, **more})
 
     @contextmanager
     def example(self, cards: JsonObject) -> Iterator[None]:
@@ -171,6 +172,7 @@ def test_the_example_of_the_documents_decides(decided: Decided) -> None:
         assert station.call("BootNotification", boot)["status"] == "Pending"
         booted = station.wait_event("StationBooted", lambda event: event["payload"]["status"] == "Pending")
         assert booted["payload"]["payload"]["chargePointVendor"] == "Unknown"
+        assert booted["payload"]["normalised"]["vendor"] == "Unknown"
         with Station(decided.gateway, "2.0.1", "KAFKA-2") as other:
             other.booted()
             answer = other.call("Authorize", {"idToken": {"idToken": "BAD", "type": "Central"}})
