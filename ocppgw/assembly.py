@@ -24,12 +24,13 @@ from ocppgw.net.fastpoll import FastPoll
 from ocppgw.net.tls import TlsCreator, TlsReloader
 from ocppgw.net.web import build_site
 from ocppgw.net.websocket import ChargerFactory
+from ocppgw.ocpp.quirks import QuirkBook
 from ocppgw.ocpp.rules import SessionRules
 from ocppgw.ocpp.session import Session
 from ocppgw.ocpp.tokens import TokenBook
 from ocppgw.ocpp.versions import VERSIONS
 from ocppgw.ports import Store
-from ocppgw.reloading import Reloading, TokenFile
+from ocppgw.reloading import Book, Reloading
 from ocppgw.routing.attempt_log import AttemptLog
 from ocppgw.routing.commands import Commands
 from ocppgw.routing.credentials import Credentials
@@ -54,6 +55,7 @@ from ocppgw.rules_from_settings import (
     proof_rules,
     proxy_rules,
     read_identities,
+    read_profiles,
     read_tokens,
     session_rules,
     tls_files,
@@ -231,7 +233,9 @@ class Assembly:
         """WebSockets, each with a session of its station's version."""
         settings = self._settings
         self._tokens = TokenBook(read_tokens(settings, self._config_dir))
-        rules = session_rules(settings, None if self._signing is None else self._signing.judge, self._tokens)
+        self._quirks = QuirkBook(read_profiles(settings, self._config_dir))
+        judge = None if self._signing is None else self._signing.judge
+        rules = session_rules(settings, judge, self._tokens, self._quirks if settings.quirks.dir else None)
         self.poll = FastPoll(self._reactor) if settings.websocket.fast_lane and hasattr(select, "epoll") else None
         self.chargers = ChargerFactory(
             websocket_rules(settings),
@@ -299,7 +303,10 @@ class Assembly:
             provisioning.file_event,
             self.threads.read,
             reactor,
-            TokenFile(lambda: read_tokens(settings, self._config_dir), self._tokens),
+            (
+                Book("known tokens", lambda: read_tokens(settings, self._config_dir), self._tokens),
+                Book("quirk profiles", lambda: read_profiles(settings, self._config_dir), self._quirks),
+            ),
         )
         token = settings.operations.token.get_secret_value() or None
         self.site = build_site(

@@ -117,6 +117,7 @@ class Metrics:
         self._handshakes = Counts("ocppgw_handshakes", "WebSocket handshakes by how they were decided.", ("outcome",))
         self._call_errors = Counts("ocppgw_call_errors", "CALLERRORs sent to stations.", ("version", "code"))
         self._bad_frames = Counts("ocppgw_bad_frames", "Messages that are no usable OCPP-J.", ("version", "kind"))
+        self._repairs = Counts("ocppgw_repairs", "Repairs of messages, by name of the quirk.", ("repair",))
         self._notes = Counts("ocppgw_notes", "Oddities of stations that were tolerated.", ("kind",))
         self._events = Counts("ocppgw_events_published", "Events made durable.", ("topic",))
         self._commands = Counts("ocppgw_commands", "Commands that ended, by outcome.", ("outcome",))
@@ -189,6 +190,10 @@ class Metrics:
         """An `effects.Note` was performed."""
         self._notes.add(kind)
 
+    def repaired(self, name: str) -> None:
+        """A station's message was repaired, as its quirk profile says."""
+        self._repairs.add(name)
+
     def command_ended(self, outcome: str) -> None:
         """A command reached its terminal status."""
         self._commands.add(outcome)
@@ -245,7 +250,14 @@ class Metrics:
     def _collect(self) -> Iterator[Metric]:
         yield _gauge("ocppgw_build_info", "The running software; always 1.", 1, self._build)
         yield self._connection_gauge()
-        for counts in (self._received, self._handshakes, self._call_errors, self._bad_frames, self._notes):
+        for counts in (
+            self._received,
+            self._handshakes,
+            self._call_errors,
+            self._bad_frames,
+            self._notes,
+            self._repairs,
+        ):
             yield counts.metric()
         for counts in (self._events, self._commands, self._closes, self._left_out, self._tls, self._reloads):
             yield counts.metric()

@@ -1,11 +1,11 @@
 """SIGHUP and the timers: files are read again while stations stay connected; what can't be used changes nothing.
 
-Certificates, keys, CAs and CRLs (`ocppgw.net.tls.TlsReloader`), the identity files and the file of known tokens. The
-configuration itself is read at the start only.
+Certificates, keys, CAs and CRLs (`ocppgw.net.tls.TlsReloader`), the identity files, known tokens and quirk
+profiles. The configuration itself is read at the start only.
 """
 
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
@@ -14,7 +14,6 @@ from twisted.logger import Logger
 from ocppgw.errors import OcppgwError
 from ocppgw.net.tls import TlsReloader
 from ocppgw.ocpp.effects import Record
-from ocppgw.ocpp.tokens import KnownToken, TokenBook
 
 log = Logger(namespace="ocppgw.reload")
 
@@ -30,11 +29,19 @@ class FileStore(Protocol):
     ) -> "Deferred[tuple[int, int]]": ...
 
 
-class TokenFile(NamedTuple):
-    """`read` it (disk; in a thread); what is found goes into `book`."""
+class Pages(Protocol):
+    """What a book holds at the moment."""
 
-    read: Callable[[], Mapping[str, KnownToken]]
-    book: TokenBook
+    def __len__(self) -> int: ...
+    def put(self, pages: Any) -> None: ...
+
+
+class Book(NamedTuple):
+    """`read` its files (disk; in a thread); what is found is put into `pages`."""
+
+    what: str
+    read: Callable[[], Sized]
+    pages: Pages
 
 
 class Reloading:
@@ -49,9 +56,9 @@ class Reloading:
         file_event: FileEvent,
         in_thread: Callable[[Callable[[], Any]], "Deferred[Any]"],
         reactor: Any,
-        tokens: TokenFile,
+        books: Sequence[Book],
     ) -> None:
-        self._tokens = tokens
+        self._books = books
         self._tls = tls
         self._store = store
         self._read_identities = read_identities
@@ -64,11 +71,12 @@ class Reloading:
         signal.signal(signal.SIGHUP, lambda _number, _frame: self._reactor.callFromThread(self.hang_up))
 
     def hang_up(self) -> None:
-        log.info("SIGHUP: reading certificates, CRLs, identity files and tokens again")
+        log.info("SIGHUP: reading certificates, CRLs, identity files, known tokens and quirk profiles again")
         if self._tls is not None:
             self._tls.reload("SIGHUP")
         self._in_thread(self._read_identities).addCallback(self.sync).addErrback(self._kept, "identity files")
-        self._in_thread(self._tokens.read).addCallback(self._take_tokens).addErrback(self._kept, "known tokens")
+        for book in self._books:
+            self._in_thread(book.read).addCallback(self._take, book).addErrback(self._kept, book.what)
 
     def look(self) -> None:
         """A timer's turn: have the TLS files changed?"""
@@ -85,11 +93,11 @@ class Reloading:
 
         return self._store.sync_files(files, self._file_event).addCallback(told)
 
-    def _take_tokens(self, tokens: Mapping[str, KnownToken]) -> None:
-        before = len(self._tokens.book)
-        self._tokens.book.put(tokens)
-        if before or tokens:
-            log.info("known tokens: {count}, {before} before", count=len(tokens), before=before)
+    def _take(self, pages: Sized, book: Book) -> None:
+        before = len(book.pages)
+        book.pages.put(pages)
+        if before or len(pages):
+            log.info("{what}: {count}, {before} before", what=book.what, count=len(pages), before=before)
 
     def _kept(self, failure: Any, what: str) -> None:
         if failure.check(OcppgwError) is None:

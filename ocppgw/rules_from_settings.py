@@ -16,6 +16,7 @@ from ocppgw.access.certify import CertificateRules
 from ocppgw.access.proxies import ProxyRules
 from ocppgw.access.turnstile import TurnstileRules
 from ocppgw.config import Settings
+from ocppgw.config.quirk_files import pattern, read_quirks
 from ocppgw.config.redis_settings import uses_tls
 from ocppgw.config.rules import speaks_tls
 from ocppgw.errors import ConfigError, OcppgwError
@@ -24,6 +25,7 @@ from ocppgw.net.outgoing import TlsClient
 from ocppgw.net.tls import TlsFiles
 from ocppgw.net.websocket import WebSocketRules
 from ocppgw.ocpp.answers import AnswerRules
+from ocppgw.ocpp.quirks import Profile, QuirkBook
 from ocppgw.ocpp.rules import SessionRules, SigningJudge
 from ocppgw.ocpp.tokens import KnownToken, TokenBook, parse_tokens
 from ocppgw.ocpp.versions import AUDIT, COMMAND, DEAD, SESSION, STATION, VERSIONS, by_name
@@ -161,7 +163,17 @@ def read_tokens(settings: Settings, config_dir: Path) -> dict[str, KnownToken]:
         raise ConfigError(f"answers.id_tokens_file {path}: {error}", hint="mend the file, or name another") from None
 
 
-def session_rules(settings: Settings, judge: SigningJudge | None, tokens: TokenBook | None = None) -> SessionRules:
+def read_profiles(settings: Settings, config_dir: Path) -> list[Profile]:
+    """The quirk profiles of `quirks.dir`. Reads disk. Errors: ConfigError naming every bad file and key."""
+    return read_quirks(config_dir / settings.quirks.dir) if settings.quirks.dir else []
+
+
+def session_rules(
+    settings: Settings,
+    judge: SigningJudge | None,
+    tokens: TokenBook | None = None,
+    quirks: QuirkBook | None = None,
+) -> SessionRules:
     ocpp, answers = settings.ocpp, settings.answers
     return SessionRules(
         answers=AnswerRules(
@@ -174,7 +186,7 @@ def session_rules(settings: Settings, judge: SigningJudge | None, tokens: TokenB
             sign_certificate="Accepted" if settings.signing.mode == "backend" else "Rejected",
         ),
         boot_status=ocpp.boot_status,
-        boot_models=tuple(map(_pattern, ocpp.boot_models)),
+        boot_models=tuple(map(pattern, ocpp.boot_models)),
         boot_unknown_model=ocpp.boot_unknown_model,
         assume_accepted=ocpp.assume_accepted,
         trigger_boot_when_rejected=ocpp.trigger_boot_when_rejected,
@@ -188,12 +200,8 @@ def session_rules(settings: Settings, judge: SigningJudge | None, tokens: TokenB
         signing_judge=judge,
         acknowledged=_acknowledged(settings),
         normalises=settings.events.normalised,
+        quirks=quirks,
     )
-
-
-def _pattern(text: str) -> str:
-    """In the language of fnmatch, where * means something and nothing else does."""
-    return text.casefold().replace("[", "[[]").replace("?", "[?]")
 
 
 def _acknowledged(settings: Settings) -> frozenset[str]:

@@ -16,7 +16,15 @@ from ocppgw.config import Problem
 from ocppgw.errors import OcppgwError
 from ocppgw.logs import printable
 from ocppgw.net.tls import TlsCreator, TlsMaterialError, load
-from ocppgw.rules_from_settings import listeners, local_signer, read_identities, read_tokens, redis_tls, tls_files
+from ocppgw.rules_from_settings import (
+    listeners,
+    local_signer,
+    read_identities,
+    read_profiles,
+    read_tokens,
+    redis_tls,
+    tls_files,
+)
 from ocppgw.station_ports import PLAIN
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -69,6 +77,7 @@ def look_at_files(path: Path | None, env_file: Path | None) -> tuple[list[Proble
         ("signing", local_signer),
         ("stations.identities_dir", read_identities),
         ("answers.id_tokens_file", read_tokens),
+        ("quirks.dir", read_profiles),
     ]
     if settings.redis.enabled:
         named.append(("redis", redis_tls))

@@ -265,6 +265,17 @@ class AnswersSettings(Section):
     )
 
 
+class QuirksSettings(Section):
+    """Stations that bend the standard."""
+
+    dir: str = Field(
+        default="",
+        max_length=4096,
+        description="Folder of quirk profiles (*.toml; etc/quirks.d/README.md), read again on SIGHUP. Relative to the "
+        "folder of this file. Empty: none, every message has to follow its schema.",
+    )
+
+
 class EventsSettings(Section):
     """What events hold."""
 
@@ -339,6 +350,7 @@ class Settings(Section):
     stations: StationsSettings = Field(default_factory=StationsSettings)
     ocpp: OcppSettings = Field(default_factory=OcppSettings)
     answers: AnswersSettings = Field(default_factory=AnswersSettings)
+    quirks: QuirksSettings = Field(default_factory=QuirksSettings)
     events: EventsSettings = Field(default_factory=EventsSettings)
     decisions: DecisionsSettings = Field(default_factory=DecisionsSettings)
     journal: JournalSettings = Field(default_factory=JournalSettings)

@@ -41,6 +41,7 @@ class Serving(msgspec.Struct):
     is_durable: bool = False
     then: Callable[[], None] | None = None  # what changes in the station's state when the record is durable
     replay: bool = True
+    repairs: bytes = b""  # what the event says of them: JSON members, each with a leading comma
 
 
 def enqueue(waiting: deque[Call], serving: Call, call: Call, limit: int) -> list[Effect]:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from ocppgw.ocpp.answers import AnswerRules
+from ocppgw.ocpp.quirks import QuirkBook
 
 # Given a charge point id and the payload of its SignCertificate: why the local CA will not sign it, "" when it will.
 # Saying "" is a promise: the session then answers Accepted and asks for the signature (effects.SignRequest).
@@ -19,7 +20,7 @@ class SessionRules(msgspec.Struct, frozen=True):
     `signing_judge`: None where no local CA signs; SignCertificate is then answered as `answers` say. `acknowledged`:
     actions whose answer waits for the bus's acknowledgement. `boot_models`: vendor/model of the stations that get
     `boot_status`, in lower case, with * for any text; empty: all do. `normalises`: events hold a view that is the same
-    for all versions, too.
+    for all versions, too. `quirks`: None where no profiles are kept.
     """
 
     answers: AnswerRules = AnswerRules()
@@ -38,6 +39,7 @@ class SessionRules(msgspec.Struct, frozen=True):
     signing_judge: SigningJudge | None = None
     acknowledged: frozenset[str] = frozenset()
     normalises: bool = False
+    quirks: QuirkBook | None = None
 
     def boot_status_of(self, payload: Mapping[str, Any]) -> str:
         """For a station whose identity says nothing; `payload`: of a valid BootNotification of any version."""

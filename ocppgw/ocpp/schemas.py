@@ -82,6 +82,10 @@ class Validator:
         path, description = _describe(error)
         return Violation(self._code(error.kind.name), description[:MAX_DESCRIPTION_LENGTH], path)
 
+    def errors(self, payload: dict[str, Any]) -> list[ValidationError]:
+        """All that is wrong; [] when nothing is. Of a payload with more than MAX_NODES values only the first."""
+        return list(self._errors(payload))
+
     def _errors(self, payload: dict[str, Any]) -> Iterable[ValidationError]:
         if _nodes(payload, MAX_NODES) <= MAX_NODES:
             return self._compiled.iter_errors(payload)

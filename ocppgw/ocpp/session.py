@@ -34,6 +34,7 @@ from ocppgw.ocpp.effects import (
 from ocppgw.ocpp.events import EventWriter
 from ocppgw.ocpp.gate import BootGate
 from ocppgw.ocpp.inbound import Decided, Serving, enqueue
+from ocppgw.ocpp.quirks import Quirks
 from ocppgw.ocpp.recovery import answer_again
 from ocppgw.ocpp.rules import SessionRules, SigningJudge, StationFacts
 from ocppgw.ocpp.schemas import schema_set
@@ -61,6 +62,7 @@ class Session:
         "_gate",
         "_inbound",
         "_lost",
+        "_quirks",
         "_requests",
         "_rules",
         "_schemas",
@@ -95,7 +97,9 @@ class Session:
         self._events = EventWriter(
             station.charge_point_id, station.station_id, station.tenant_id, version.name, node_id, epoch
         )
-        self._gate = BootGate(version, state, rules.assume_accepted, rules.trigger_boot_when_rejected)
+        self._quirks = None if rules.quirks is None else Quirks(rules.quirks, station.charge_point_id, state.boot)
+        assumed = rules.assume_accepted or (self._quirks is not None and self._quirks.has_no_boot)
+        self._gate = BootGate(version, state, assumed, rules.trigger_boot_when_rejected)
         self._calls = OutboundCalls(
             version, schemas, self._gate, rules.call_timeout, rules.commands_per_station, new_id
         )
@@ -246,6 +250,11 @@ class Session:
         return self._bad.count
 
     @property
+    def quirks(self) -> dict[str, Any] | None:
+        """Profiles that hold for the station, and repairs on this connection; None where no profiles are kept."""
+        return None if self._quirks is None else self._quirks.shown()
+
+    @property
     def queued_commands(self) -> int:
         return len(self._calls)
 
@@ -262,21 +271,32 @@ class Session:
             return self._error(call, codes.not_supported, f"{action} is not for a charging station to call")
         if not self._gate.lets_in(spec, call.payload, now):
             return self._error(call, codes.security, f"not before an accepted BootNotification: {action}")
-        validator = self._requests[action]
-        if not validator.is_valid(call.payload):
+        if not self._requests[action].is_valid(call.payload):
+            return self._mended(call, spec, now)
+        return self._valid(call, spec, now)
+
+    def _mended(self, call: frames.Call, spec: ActionSpec, now: float) -> list[Effect]:
+        """A payload that breaks the schema, in a way that may be known of this station."""
+        found = None if self._quirks is None else self._quirks.mended(call, self._requests[call.action])
+        if found is None:
             return self._invalid(call, spec, now)
+        mended, members, names = found
+        return [*(Note("repaired", name) for name in names), *self._valid(mended, spec, now, members)]
+
+    def _valid(self, call: frames.Call, spec: ActionSpec, now: float, repairs: bytes = b"") -> list[Effect]:
+        action = call.action
         try:
             payload = frames.dumps(call.payload)
         except ValueError as error:
-            return self._error(call, codes.formation, str(error))
+            return self._error(call, self._version.codes.formation, str(error))
         digest = content_digest(action, payload)
         replay = self.state.recent.get(call.message_id)
         if replay is not None and replay.digest == digest and now - replay.at <= self._rules.replay_seconds:
-            text = self._answer_again(replay, call, now)
+            text = b"" if self._reuses_ids() else self._answer_again(replay, call, now)
             if text:
                 return [Note("replayed"), Send(text)]
         self._token += 1
-        serving = Serving(call, spec, self._token, now, payload, digest)
+        serving = Serving(call, spec, self._token, now, payload, digest, repairs=repairs)
         self._serving = serving
         if action in self.station.decided:
             return self._asked(serving, now)
@@ -333,9 +353,10 @@ class Session:
     ) -> Publish:
         call = serving.call
         message_id = frames.dumps(call.message_id)
-        if event_id is None and len(call.message_id) >= UNIQUE_ID_LENGTH:
+        if event_id is None and len(call.message_id) >= UNIQUE_ID_LENGTH and not self._reuses_ids():
             event_id = self._events.call_id(call.action, serving.payload, message_id)
         serving.answer = answer
+        extra += serving.repairs
         if self._rules.normalises:
             extra += neutral.member(self._version.name, call.action, call.payload, answer)
         serving.text = frames.call_result(message_id, answer)
@@ -351,6 +372,9 @@ class Session:
             event_id=event_id,
         )
         return Publish(record, serving.token, changes, call.action in self._rules.acknowledged)
+
+    def _reuses_ids(self) -> bool:
+        return self._quirks is not None and self._quirks.reuses_ids
 
     def _answer_again(self, replay: Answered, call: frames.Call, now: float) -> bytes:
         """The answer a CALL was given before; b"" when it has to be served anew."""
@@ -376,6 +400,8 @@ class Session:
         def then() -> None:
             state.boot_status = status
             state.boot = payload
+            if self._quirks is not None:
+                self._quirks.booted(payload)
 
         serving.then = then
         who = self.station

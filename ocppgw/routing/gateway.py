@@ -193,8 +193,10 @@ def _details(row: StationRow | None, link: Link | None) -> dict[str, Any]:
     }
     if link is None:
         return {**details, "queuedCommands": 0}
+    quirks = link.session.quirks
     return {
         **details,
+        **({} if quirks is None else {"quirks": quirks}),
         "connectors": dict(sorted(link.session.state.connectors.items())),
         "queuedCommands": link.session.queued_commands,
         "messagesReceived": link.messages,

@@ -309,6 +309,8 @@ class Link:
         metrics = self._around.metrics
         if note.kind == "call-error":
             metrics.call_error(self.version.name, note.detail)
+        elif note.kind == "repaired":
+            metrics.repaired(note.detail)
         elif note.kind == "bad-frame":
             metrics.bad_frame(self.version.name, note.detail)
         else:

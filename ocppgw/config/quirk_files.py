@@ -1,0 +1,78 @@
+"""Quirk profiles: TOML files of a folder, each with the profile of one kind of station.
+
+why = "sends numbers in MeterValues"      for whoever reads the file
+repairs = ["number-for-text"]
+[match]
+vendor = "Vendor*"                        also model, firmware, charge_point_id; * is any text, case does not count
+[options]
+zone = "+02:00"                           of times without one (time-spelling)
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ocppgw.config.problems import did_you_mean
+from ocppgw.errors import ConfigError
+from ocppgw.ocpp.quirks import ALL_REPAIRS, Profile
+
+TABLES = {"why": str, "repairs": list, "match": dict, "options": dict}
+PATTERNS = ("vendor", "model", "firmware", "charge_point_id")
+_ZONE = re.compile(r"Z|[+-]\d\d:\d\d", re.ASCII)
+
+
+def read_quirks(folder: Path) -> list[Profile]:
+    """The profiles of all `*.toml` in `folder`, by name. Reads disk. Errors: ConfigError naming every file and key."""
+    if not folder.is_dir():
+        raise ConfigError(f"quirks.dir {folder} is not a folder", hint="create it, or mend the path")
+    profiles: list[Profile] = []
+    faults: list[str] = []
+    for path in sorted(folder.glob("*.toml")):
+        try:
+            profile = _profile(path.stem, tomllib.loads(path.read_text("utf-8")))
+        except (OSError, ValueError) as fault:  # tomllib's and Unicode's are ValueErrors
+            faults.append(f"{path}: {fault}")
+        else:
+            profiles += [] if profile is None else [profile]
+    if faults:
+        raise ConfigError("; ".join(faults), hint="mend or remove these quirk profiles")
+    return profiles
+
+
+def _profile(name: str, found: Mapping[str, Any]) -> Profile | None:
+    """None for one whose patterns are all empty: it is there to be filled in."""
+    for key, value in found.items():
+        if key not in TABLES:
+            raise ValueError(f"{key}: there is no such key; {did_you_mean(key, list(TABLES), 'remove it')}")
+        if not isinstance(value, TABLES[key]):
+            raise ValueError(f"{key} must be a {'table' if TABLES[key] is dict else TABLES[key].__name__}")
+    match, options = found.get("match", {}), found.get("options", {})
+    for table, known in ((match, PATTERNS), (options, ("zone",))):
+        for key, value in table.items():
+            if key not in known or not isinstance(value, str):
+                raise ValueError(f"{key}: known here are texts for {', '.join(known)}")
+    zone = options.get("zone", "Z")
+    if not _ZONE.fullmatch(zone):
+        raise ValueError("zone must be Z or like +02:00")
+    repairs = _repairs(found.get("repairs", []))
+    patterns = {key: pattern(match.get(key, "")) for key in PATTERNS}
+    if not any(patterns.values()):
+        return None
+    return Profile(name, repairs, zone=zone, **patterns)
+
+
+def _repairs(names: list[Any]) -> frozenset[str]:
+    if not names:
+        raise ValueError(f"repairs must name at least one of {', '.join(sorted(ALL_REPAIRS))}")
+    for name in names:
+        if name not in ALL_REPAIRS:
+            hint = did_you_mean(str(name), sorted(ALL_REPAIRS), f"known: {', '.join(sorted(ALL_REPAIRS))}")
+            raise ValueError(f"repairs: there is no {name!r}; {hint}")
+    return frozenset(names)
+
+
+def pattern(text: str) -> str:
+    """In the language of fnmatch, where * means something and nothing else does; in lower case."""
+    return text.casefold().replace("[", "[[]").replace("?", "[?]")
