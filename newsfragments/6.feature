@@ -3,3 +3,5 @@ The backend can decide answers to stations: is this card valid, may this station
 The gateway's own answers follow rules: known tokens from a JSON file with expiry, type and parent, read again on SIGHUP; and the vendors and models that may boot.
 
 Events can hold, beside the original payload, a view that is the same for OCPP 1.6 and 2.x, in fixed units.
+
+Stations that bend the standard can be mended by quirk profiles, by vendor, model, firmware or id: named repairs, counted, shown per station, with the original in the event.
