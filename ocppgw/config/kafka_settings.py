@@ -63,7 +63,7 @@ class KafkaSettings(Section):
         'journal on this node only. ["*"]: all of them.',
     )
     acknowledgement_timeout_ms: int = Field(
-        default=1000,
+        default=3000,
         ge=10,
         le=20_000,
         description="How long such an answer waits for Kafka before the journal is enough, milliseconds; it does not "
