@@ -24,7 +24,8 @@ class Serving(msgspec.Struct):
     payload: bytes = b""  # the call's payload, encoded anew
     digest: int = 0
     text: bytes = b""
-    then: Callable[[], None] | None = None  # what changes in the station's state when the record is durable
+    # What changes in the station's state when the record is durable, and what is to be done beside the answer.
+    then: Callable[[], Effect | None] | None = None
     replay: bool = True
 
 

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ocppgw.ocpp import answers, frames, serials, signed
+from ocppgw.ocpp import answers, frames, memory, serials, signed
 from ocppgw.ocpp.badframes import BadFrames
 from ocppgw.ocpp.calls import OutboundCalls, PendingCall
 from ocppgw.ocpp.connectors import connector_id, remember_status
@@ -23,14 +23,18 @@ from ocppgw.ocpp.effects import (
     Ask,
     Change,
     Close,
+    Dispatched,
     Effect,
+    Finished,
     Note,
     Publish,
     SaveBoot,
     Send,
     SignRequest,
+    WakeAt,
 )
 from ocppgw.ocpp.events import EventWriter
+from ocppgw.ocpp.followups import FOLLOWED, MESSAGES, FollowUps
 from ocppgw.ocpp.gate import BootGate
 from ocppgw.ocpp.inbound import Serving, enqueue
 from ocppgw.ocpp.recovery import answer_again
@@ -46,6 +50,15 @@ UNIQUE_ID_LENGTH = 16  # a message id as long as this is taken for one that the 
 FAILED_INTERNALLY = "the gateway could not store the message; please send it again"
 
 
+# What is kept of a valid message in the station's state, beside what is recorded of it.
+KEPT: Mapping[str, Callable[[StationState, Mapping[str, Any]], None]] = {
+    "StatusNotification": remember_status,
+    "NotifyReport": memory.limits_reported,
+    "OpenPeriodicEventStream": memory.stream_opened,
+    "ClosePeriodicEventStream": memory.stream_closed,
+}
+
+
 def _uncounted(_version: str, _action: str) -> None:
     """Nobody counts."""
 
@@ -57,6 +70,7 @@ class Session:
         "_calls",
         "_count",
         "_events",
+        "_follow_ups",
         "_gate",
         "_inbound",
         "_lost",
@@ -94,8 +108,9 @@ class Session:
         )
         self._gate = BootGate(version, state, rules.assume_accepted, rules.trigger_boot_when_rejected)
         self._calls = OutboundCalls(
-            version, schemas, self._gate, rules.call_timeout, rules.commands_per_station, new_id
+            version, schemas, self._gate, rules.call_timeout, rules.commands_per_station, new_id, state
         )
+        self._follow_ups = None if state.memory is None else FollowUps(state, self._events)  # made when first needed
         self._transactions = TRANSACTION_RULES[version.name]
         self._serving: Serving | None = None
         self._inbound: deque[frames.Call] | None = None
@@ -119,7 +134,8 @@ class Session:
         self._lost = True
         self._inbound = None
         gone = self._events.own("StationDisconnected", now, {"code": code, "reason": reason})
-        return [*self._calls.lost(), Publish(gone, 0)]
+        broken_off = [] if self._follow_ups is None else self._follow_ups.lost(now)
+        return [*self._calls.lost(), *broken_off, Publish(gone, 0)]
 
     # --- what comes from the charger
 
@@ -133,13 +149,13 @@ class Session:
                 self._inbound = deque()
             return enqueue(self._inbound, self._serving.call, frame, self._rules.pending_messages)
         if type(frame) is frames.CallResult:
-            return self._calls.result(frame, now)
+            return self._followed(self._calls.result(frame, now), now)
         if type(frame) is frames.CallError:
             if frame.about_result:
                 if not self._version.has_call_result_error:
                     return self._bad.unknown_type(frame.message_id)
                 return [Note("our-answer-not-understood")]
-            return self._calls.error(frame, now)
+            return self._followed(self._calls.error(frame, now), now)
         if type(frame) is frames.Send:
             return self._send(frame, now)
         assert type(frame) is frames.BadFrame
@@ -155,17 +171,17 @@ class Session:
         if serving is None or serving.token != token:
             return []
         self._serving = None
-        if serving.then is not None:
-            serving.then()
+        more = serving.then() if serving.then is not None else None
         if serving.replay:
             self.state.remember_answer(serving.call.message_id, Answered(serving.digest, serving.text, now))
         if self._lost:
             return []
         self.latency = now - serving.received_at
-        if self._signing is None and not self._inbound:
+        if self._signing is None and more is None and not self._inbound:
             return [Send(serving.text)]
         promised, self._signing = self._signing, None
-        return [Send(serving.text), *([promised] if promised is not None else []), *self._serve_waiting(now)]
+        beside = [effect for effect in (more, promised) if effect is not None]
+        return [Send(serving.text), *beside, *self._serve_waiting(now)]
 
     def refused(self, token: int, now: float) -> list[Effect]:
         """The record could not be made durable: a CALLERROR, or for what may not be lost a close without answer.
@@ -199,10 +215,26 @@ class Session:
 
     def call(self, pending: PendingCall, now: float) -> list[Effect]:
         """Send a command's CALL, or queue it; refused at once when the boot state forbids it."""
-        return self._calls.submit(pending, now)
+        return self._followed(self._calls.submit(pending, now), now)
 
     def tick(self, now: float) -> list[Effect]:
-        return self._calls.tick(now)
+        due = [] if self._follow_ups is None else self._follow_ups.tick(now)
+        return self._followed([*due, *self._calls.tick(now)], now)
+
+    def _followed(self, effects: list[Effect], now: float) -> list[Effect]:
+        """Commands that went out or ended among `effects`: what they ask for is waited for."""
+        more: list[Effect] = []
+        for effect in effects:
+            if type(effect) is Dispatched and effect.action in FOLLOWED:
+                if self._follow_ups is None:
+                    self._follow_ups = FollowUps(self.state, self._events)
+                more += self._follow_ups.dispatched(effect)
+            elif type(effect) is Finished and self._follow_ups is not None:
+                more += self._follow_ups.ended(effect.command_id, effect.result, now)
+        due = None if self._follow_ups is None else self._follow_ups.wake_at
+        if due is not None:
+            more.append(WakeAt(min([due, *(effect.at for effect in effects if type(effect) is WakeAt)])))
+        return [*effects, *more]
 
     @property
     def bad_frames(self) -> int:
@@ -247,10 +279,14 @@ class Session:
             return self._boot(serving, now)
         if action == "SignCertificate" and self._rules.signing_judge is not None:
             return [self._sign(serving, self._rules.signing_judge, now)]
-        if action == "StatusNotification":
-            remember_status(self.state, call.payload)
+        keep = KEPT.get(action)
+        if keep is not None:
+            keep(self.state, call.payload)
+        extra = b""
+        if self._follow_ups is not None and action in MESSAGES:
+            extra, serving.then = self._follow_ups.received(action, call.payload, payload, now)
         answer = answers.answer(self._version, action, self._rules.answers, call.payload, now)
-        return [self._publish(serving, spec.event_type, answer, now)]
+        return [self._publish(serving, spec.event_type, answer, now, extra=extra)]
 
     def _unheard_of(self, call: frames.Call, now: float) -> list[Effect]:
         codes = self._version.codes
@@ -407,11 +443,15 @@ class Session:
         if not self._requests[sent.action].is_valid(sent.payload):
             return [Note("send-invalid", sent.action)]
         message_id = frames.dumps(sent.message_id)
-        return [Publish(self._events.call(spec.topic, spec.event_type, now, sent.action, payload, message_id), 0)]
+        # A stream that was never opened, or was closed: flagged, since nothing can be answered.
+        extra = b"" if memory.is_stream_open(self.state, sent.payload["id"]) else b',"unopened":true'
+        event = self._events.call(spec.topic, spec.event_type, now, sent.action, payload, message_id, extra=extra)
+        return [Publish(event, 0)]
 
     def _not_a_frame(self, bad: frames.BadFrame, now: float) -> list[Effect]:
         effects = self._bad.received(bad, now)
         if bad.kind in ("malformed-result", "malformed-error") and bad.message_id is not None:
             is_result = bad.kind == "malformed-result"
             effects += self._calls.malformed(bad.message_id, bad.reason, now, is_result=is_result)
+            return self._followed(effects, now)
         return effects

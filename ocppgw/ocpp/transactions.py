@@ -176,7 +176,7 @@ def _transaction_event(
     again = known is not None and number in known.records
     kind = payload["eventType"]
     orphaned = kind != "Started" and (known is None or known.started_at is None)
-    extra = _flags(dumps(name), orphaned, again)
+    extra = _flags(dumps(name), orphaned, again) + _order(known, number)
     if kind == "Updated" and known is not None:
         # The commonest message: only memory remembers it; after a crash the journal's tail does (ADR 0004).
         transaction = known
@@ -222,6 +222,18 @@ def _flags(transaction_id: bytes, orphaned: bool, again: bool = False) -> bytes:
         b',"orphaned":true' if orphaned else b"",
         b',"idempotent":true' if again else b"",
     )
+
+
+def _order(known: Transaction | None, number: int) -> bytes:
+    """`expectedSeqNo`: there is a hole before this message (2.x E14; offline updates may be dropped, E04.FR.07).
+    `outOfOrder`: one with a higher number came before it. Nothing is said of a transaction's first message: it may have
+    any number."""
+    if known is None or number - 1 in known.records or not known.records or number in known.records:
+        return b""
+    highest = max(known.records)
+    if number < highest:
+        return b',"outOfOrder":true'
+    return b',"expectedSeqNo":%d' % (highest + 1) if known.is_followed else b""
 
 
 class Rule(msgspec.Struct, frozen=True):

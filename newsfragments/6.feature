@@ -1,0 +1,2 @@
+Reports that stations send in parts arrive as one `ReportCompleted` event beside the parts, matched to the command that asked for them; notifications of uploads, updates and battery swaps name their command, and a command that cancels another one says so.
+GetVariables, SetVariables and their monitoring companions are split to what the station takes in one CALL, and gaps in a transaction's seqNo are flagged in its events.
