@@ -19,8 +19,8 @@ class Transaction(msgspec.Struct):
     """One transaction of a station; times in seconds since the epoch.
 
     `key` is the idempotency key of its start ("" when the start was never seen); `records` maps seqNo (1.6: -1 for the
-    StopTransaction) to the content id of the message recorded under it. `is_followed`: its newest message was seen by
-    this process, so that a hole in the seqNos is one; the store does not hear of every update.
+    StopTransaction) to the content id of the message recorded under it. `newest`: the highest of these that
+    this process has seen; None while all is from the store, which does not hear of every update.
     """
 
     transaction_id: str
@@ -28,11 +28,14 @@ class Transaction(msgspec.Struct):
     started_at: float | None = None
     ended_at: float | None = None
     records: dict[int, str] = {}
-    is_followed: bool = False
+    newest: int | None = None
 
     def remember(self, number: int, content_id: str) -> None:
         self.records[number] = content_id
-        self.is_followed = True
+        if self.newest is None:
+            self.newest = max(self.records)
+        elif number > self.newest:
+            self.newest = number
         while len(self.records) > RECENT_RECORDS:
             del self.records[next(iter(self.records))]
 

@@ -209,7 +209,12 @@ def _changed(
     """A copy with one more record: the one in memory changes only once the record is durable."""
     before = known or Transaction(name)
     changed = Transaction(
-        name, before.key, before.started_at or started_at, before.ended_at or ended_at, dict(before.records)
+        name,
+        before.key,
+        before.started_at or started_at,
+        before.ended_at or ended_at,
+        dict(before.records),
+        before.newest,
     )
     changed.remember(number, content_id)
     return changed
@@ -228,12 +233,14 @@ def _order(known: Transaction | None, number: int) -> bytes:
     """`expectedSeqNo`: there is a hole before this message (2.x E14; offline updates may be dropped, E04.FR.07).
     `outOfOrder`: one with a higher number came before it. Nothing is said of a transaction's first message: it may have
     any number."""
-    if known is None or number - 1 in known.records or not known.records or number in known.records:
+    if known is None or not known.records or number in known.records:
         return b""
-    highest = max(known.records)
-    if number < highest:
+    newest = known.newest
+    if newest is None:  # what the store does not know makes no gap
+        return b',"outOfOrder":true' if number < max(known.records) else b""
+    if number < newest:
         return b',"outOfOrder":true'
-    return b',"expectedSeqNo":%d' % (highest + 1) if known.is_followed else b""
+    return b"" if number == newest + 1 else b',"expectedSeqNo":%d' % (newest + 1)
 
 
 class Rule(msgspec.Struct, frozen=True):
