@@ -75,6 +75,18 @@ class Reports(SynchronousTestCase):
             self.send("NotifyReport", one)
         self.assertEqual([row["seqNo"] for row in self.completed()[0]["payload"]["parts"]], [0, 1, 2])
 
+    def test_numbers_may_be_written_with_a_point_or_beyond_all_measure(self) -> None:
+        self.base_report()
+        self.send("NotifyReport", {**part(0), "requestId": 7.0, "seqNo": 0.0})
+        self.send("NotifyReport", {**part(1, more=False), "requestId": 7.0, "seqNo": 1.0})
+        self.assertEqual([event["payload"]["complete"] for event in self.completed()], [True])
+        self.base_report(1e300, "large")  # type: ignore[arg-type]
+        self.base_report(8, "then")
+        self.send("NotifyReport", {**part(0), "requestId": 8, "seqNo": 1e300})
+        self.send("NotifyReport", {**part(0, more=False), "requestId": 8, "seqNo": 3.0})
+        told = self.completed()[-1]
+        self.assertEqual((told["correlationId"], told["payload"]["complete"]), ("then", False))
+
     def test_a_hole_is_told(self) -> None:
         self.base_report()
         self.send("NotifyReport", part(0))

@@ -52,6 +52,12 @@ BYTES = 512 * 1024  # of all parts of one report: the event must pass Kafka's li
 Then = Callable[[], Effect | None]
 
 
+def _number(payload: Mapping[str, Any], name: str) -> int | None:
+    """An integer of a valid payload: JSON Schema takes 7.0 for one. None, too, when it is beyond 64 bits."""
+    value = payload.get(name)
+    return None if value is None or abs(value) >= 2**63 else int(value)
+
+
 class _Report(msgspec.Struct):
     """A report on its way. `parts`: JSON by seqNo, or by arrival where the parts have none."""
 
@@ -98,12 +104,12 @@ class FollowUps:
 
     def dispatched(self, sent: Dispatched) -> list[Effect]:
         """A CALL of `FOLLOWED` went out; what it asks for may come before its answer."""
-        action, request_id = sent.action, sent.payload.get("requestId")
+        action, request_id = sent.action, _number(sent.payload, "requestId")
         message = REPORTS.get(action)
         if message is None:
             self._remember(PROGRESS[action], request_id, sent.command_id)
             return []
-        if action == "CustomerInformation" and not sent.payload["report"]:
+        if request_id is None or (action == "CustomerInformation" and not sent.payload["report"]):
             return []
         self._remember(message, request_id, sent.command_id)
         key = (message, request_id)
@@ -149,7 +155,7 @@ class FollowUps:
 
     def received(self, message: str, payload: Mapping[str, Any], part: bytes, now: float) -> tuple[bytes, Then | None]:
         """A valid message of `MESSAGES`: members for its event, and what is to be done once that is durable."""
-        request_id = payload.get("requestId")
+        request_id = _number(payload, "requestId")
         command_id = self._commands().get(f"{message}|{'' if request_id is None else request_id}")
         if command_id is None:
             return b"", None
@@ -168,7 +174,7 @@ class FollowUps:
     ) -> Effect | None:
         if self._reports.get(key) is not report:
             return None  # ended meanwhile
-        report.add(payload.get("seqNo"), part)
+        report.add(_number(payload, "seqNo"), part)
         report.until = now + REPORT_SECONDS
         if payload.get("tbc"):
             return None

@@ -22,6 +22,7 @@ from ocppgw.ocpp.frames import dumps
 from ocppgw.ocpp.state import StationState, Transaction, TransactionFound
 from ocppgw.ocpp.versions import V16, V21, V201
 
+INTEGERS_OF_JSON = 2**53  # up to here every reader of JSON has the same numbers
 STOP = -1  # the number under which a 1.6 StopTransaction is remembered beside seqNos
 
 
@@ -240,7 +241,9 @@ def _order(known: Transaction | None, number: int) -> bytes:
         return b',"outOfOrder":true' if number < max(known.records) else b""
     if number < newest:
         return b',"outOfOrder":true'
-    return b"" if number == newest + 1 else b',"expectedSeqNo":%d' % (newest + 1)
+    if number == newest + 1 or newest >= INTEGERS_OF_JSON:
+        return b""
+    return b',"expectedSeqNo":%d' % (newest + 1)
 
 
 class Rule(msgspec.Struct, frozen=True):
