@@ -72,7 +72,8 @@ install-services: .venv/.python
 	@tools/install-services
 
 install-test-programs: .venv/.python
-	@tools/install-services systemd-analyze=systemd /bin/kill=procps openssl=openssl
+	@tools/install-services systemd-analyze=systemd /bin/kill=procps openssl=openssl node=nodejs npm=npm
+	@tools/install-npm
 
 install-dev: .venv/.installed-dev
 install-bench: .venv/.installed-bench

@@ -243,6 +243,24 @@ class Actions(IntentCase):
         for version, command_type in ((V16, "GetVariables"), (V201, "ClearTariffs"), (V21, "GetConfiguration")):
             self.assertEqual(self.refused(version, command_type, {}).code, "UnsupportedCommand")
 
+    def test_a_request_id_that_is_left_out_is_the_gateways(self) -> None:
+        log = {"logType": "DiagnosticsLog", "log": {"remoteLocation": "https://x"}}
+        for version, action, payload in (
+            (V16, "GetLog", log),
+            (V201, "GetLog", log),
+            (V201, "GetBaseReport", {"reportBase": "FullInventory"}),
+            (V201, "GetReport", {}),
+            (V201, "GetMonitoringReport", {}),
+            (V201, "CustomerInformation", {"report": True, "clear": False}),
+            (V201, "GetDisplayMessages", {}),
+            (V201, "GetChargingProfiles", {"chargingProfile": {}}),
+            (V201, "PublishFirmware", {"location": "https://x", "checksum": "0" * 32}),
+            (V21, "GetDERControl", {}),
+            (V21, "RequestBatterySwap", {"idToken": {"idToken": "T", "type": "Central"}}),
+        ):
+            self.assert_mapped(version, action, payload, action, {**payload, "requestId": NEW_ID})
+            self.assert_mapped(version, action, {**payload, "requestId": 7}, action, {**payload, "requestId": 7})
+
     def test_a_misspelt_command_is_answered_with_the_near_one(self) -> None:
         error = self.refused(V16, "Rest", {"type": "Soft"})
         self.assertEqual((error.code, error.hint), ("UnsupportedCommand", "did you mean Reset?"))

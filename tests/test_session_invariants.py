@@ -28,9 +28,23 @@ ACTIONS: list[tuple[str, Any]] = [
     ("TransactionEvent", event("Started", 0)),
     ("TransactionEvent", event("Updated", 1)),
     ("TransactionEvent", event("Ended", 2)),
+    ("NotifyReport", {"requestId": 1, "generatedAt": "2027-01-15T08:00:00Z", "seqNo": 0, "tbc": True}),
+    ("NotifyReport", {"requestId": 1, "generatedAt": "2027-01-15T08:00:00Z", "seqNo": 1}),
+    ("LogStatusNotification", {"status": "Uploading", "requestId": 1}),
     ("Reset", {}),
     ("Foo", {}),
     ("NotifyPeriodicEventStream", {"id": 1, "pending": 0, "basetime": "2027-01-15T08:00:00Z", "data": []}),
+]
+VARIABLE = {"component": {"name": "C"}, "variable": {"name": "V"}}
+COMMANDS: list[tuple[str, Any]] = [
+    ("Reset", {}),
+    ("ClearCache", {}),
+    ("TriggerMessage", {"requestedMessage": "Heartbeat"}),
+    ("GetLog", {"requestId": 1}),
+]
+COMMANDS_2X = [
+    ("GetBaseReport", {"requestId": 1}),
+    ("GetVariables", {"getVariableData": [VARIABLE, VARIABLE, VARIABLE]}),
 ]
 IDS = ["a", "b", "c", "our-1", "our-2", "our-3"]
 GARBAGE: list[bytes] = [
@@ -80,7 +94,14 @@ class Conversation(RuleBasedStateMachine):
     @rule(
         kind=st.sampled_from([3, 4, 5, 7]),
         message_id=st.sampled_from(IDS),
-        rest=st.sampled_from([[], [{}], [{"status": "Accepted"}], ["NotSupported", "", {}], [None], [1, 2, 3]]),
+        rest=st.sampled_from(
+            [
+                *([], [{}], [{"status": "Accepted"}], ["NotSupported", "", {}], [None], [1, 2, 3]),
+                ["OccurrenceConstraintViolation", "too many", {}],
+                [{"getVariableResult": [{**VARIABLE, "attributeStatus": "Accepted"}]}],
+                [{"status": "AcceptedCanceled"}],
+            ]
+        ),
     )
     def station_answers(self, kind: int, message_id: str, rest: list[Any]) -> None:
         sent = self.station.receive([kind, message_id, *rest])
@@ -92,10 +113,12 @@ class Conversation(RuleBasedStateMachine):
             assert frame[:2] == [4, "-1"], frame
             self.unreadable += 1
 
-    @rule(action=st.sampled_from(["Reset", "ClearCache", "TriggerMessage"]), within=st.sampled_from([0.0, 5.0, 100.0]))
-    def backend_commands(self, action: str, within: float) -> None:
+    @rule(number=st.integers(0, 5), within=st.sampled_from([0.0, 5.0, 100.0]))
+    def backend_commands(self, number: int, within: float) -> None:
+        known = COMMANDS if self.station.version is V16 else COMMANDS + COMMANDS_2X
+        action, payload = known[number % len(known)]
         self.commands += 1
-        self.station.command(action, {"requestedMessage": "Heartbeat"}, f"command-{self.commands}", within)
+        self.station.command(action, payload, f"command-{self.commands}", within)
 
     @rule(seconds=st.sampled_from([0.1, 6.0, 40.0]))
     def time_passes(self, seconds: float) -> None:
@@ -126,6 +149,12 @@ class Conversation(RuleBasedStateMachine):
         if hasattr(self, "station"):
             out = {effect.command_id for effect in self.station.of_type(Dispatched)} - self.station.ends().keys()
             assert len(out) <= 1
+
+    @invariant()
+    def every_report_ends_at_most_once(self) -> None:
+        if hasattr(self, "station"):
+            ends = [one["correlationId"] for one in self.station.events if one["eventType"] == "ReportCompleted"]
+            assert len(ends) == len(set(ends))
 
     @invariant()
     def every_command_ends_at_most_once(self) -> None:

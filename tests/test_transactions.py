@@ -266,6 +266,36 @@ class Events2x(SynchronousTestCase):
             self.assertEqual(station.call(message_id, "TransactionEvent", message), [[3, message_id, {}]])
         self.assertEqual(["orphaned" in one["payload"] for one in station.events], [False, False])
 
+    def order(self, station: Station) -> list[tuple[int | None, bool]]:
+        bodies = [one["payload"] for one in station.events]
+        return [(body.get("expectedSeqNo"), body.get("outOfOrder", False)) for body in bodies]
+
+    def test_a_gap_is_flagged_once_and_what_comes_late_is_out_of_order(self) -> None:
+        station = build_session(V201)
+        for number, kind in ((40, "Started"), (41, "Updated"), (44, "Updated"), (45, "Updated"), (42, "Updated")):
+            station.call(f"m{number}", "TransactionEvent", event(kind, number))
+        station.call("end", "TransactionEvent", event("Ended", 50))
+        self.assertEqual(
+            self.order(station), [(None, False), (None, False), (42, False), (None, False), (None, True), (46, False)]
+        )
+
+    def test_an_end_before_its_start_is_no_gap(self) -> None:
+        station = build_session(V21)
+        station.call("a", "TransactionEvent", event("Ended", 7))
+        station.call("b", "TransactionEvent", event("Started", 5))
+        station.call("c", "TransactionEvent", event("Updated", 6))
+        station.call("d", "TransactionEvent", event("Updated", 8))
+        self.assertEqual(self.order(station), [(None, False), (None, True), (None, True), (None, False)])
+
+    def test_what_the_store_knows_only_in_part_makes_no_gap(self) -> None:
+        station = build_session(V201)
+        for number, kind in ((0, "Started"), (1, "Updated"), (2, "Updated")):
+            station.call(f"m{number}", "TransactionEvent", event(kind, number))
+        station.state.transactions.clear()  # another node: the store was not told of the updates
+        station.call("next", "TransactionEvent", event("Updated", 3))
+        station.call("gap", "TransactionEvent", event("Updated", 5))
+        self.assertEqual(self.order(station)[3:], [(None, False), (4, False)])
+
     def test_blocked_token_is_told_by_status_and_not_by_an_error(self) -> None:
         station = build_session(V201, rules=BLOCKED)
         message = event("Started", 0, idToken={"idToken": "TAG", "type": "ISO14443"})

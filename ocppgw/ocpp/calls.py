@@ -14,8 +14,11 @@ import msgspec
 from ocppgw.ocpp import frames
 from ocppgw.ocpp.effects import CommandResult, Dispatched, Effect, Finished, Late, Note, Requeue, Send, WakeAt
 from ocppgw.ocpp.gate import BootGate
+from ocppgw.ocpp.memory import limits_read
 from ocppgw.ocpp.outcomes import Outcome, outcome_of_error, outcome_of_result
 from ocppgw.ocpp.schemas import SchemaSet
+from ocppgw.ocpp.splitting import TOO_MANY, Batch, batch_of
+from ocppgw.ocpp.state import StationState
 from ocppgw.ocpp.versions import OcppVersion, normalise_code
 
 LATE_RING = 16
@@ -34,6 +37,7 @@ class _InFlight(msgspec.Struct, frozen=True):
     message_id: str
     call: PendingCall
     answer_by: float
+    batch: Batch | None = None  # of a command whose items may go out in several CALLs
 
 
 TIMED_OUT = CommandResult(
@@ -67,6 +71,12 @@ def _not_json(error: ValueError) -> CommandResult:
     return CommandResult(Outcome.FAILED, error_code="InvalidPayload", error_description=f"the payload: {error}")
 
 
+def _with_part(result: CommandResult, batch: Batch | None) -> CommandResult:
+    """With what the station answered to the CALLs of this command before."""
+    response = None if batch is None else batch.so_far()
+    return result if response is None else msgspec.structs.replace(result, response=response)
+
+
 class OutboundCalls:
     """CALLs to one charger. Every method returns effects; times are the session's seconds."""
 
@@ -78,6 +88,7 @@ class OutboundCalls:
         "_queue",
         "_queue_limit",
         "_schemas",
+        "_state",
         "_timeout",
         "_version",
     )
@@ -90,8 +101,10 @@ class OutboundCalls:
         timeout: float,
         queue_limit: int,
         new_id: Callable[[], str],
+        state: StationState,
     ) -> None:
         self._version = version
+        self._state = state
         self._gate = gate
         self._schemas = schemas
         self._timeout = timeout
@@ -117,6 +130,7 @@ class OutboundCalls:
         return self._advance(now)
 
     def result(self, answer: frames.CallResult, now: float) -> list[Effect]:
+        batch = self._batch(answer.message_id)
         call, late = self._claim(answer.message_id)
         if call is None:
             return [FOREIGN]
@@ -134,16 +148,28 @@ class OutboundCalls:
                 error_description=f"the charger's answer is not valid: {violation.description}",
             )
         else:
-            outcome, status = outcome_of_result(self._version, call.action, answer.payload)
-            ended = CommandResult(outcome, status, answer.payload)
+            payload = answer.payload
+            if call.action == "GetVariables":
+                limits_read(self._state, payload)
+            if batch is not None:
+                if not batch.took(payload):
+                    return self._go_on(call, batch, now)
+                payload = batch.whole(payload)
+            outcome, status = outcome_of_result(self._version, call.action, payload)
+            ended = CommandResult(outcome, status, payload)
         return self._end(call, ended, late, effects, now)
 
     def error(self, answer: frames.CallError, now: float) -> list[Effect]:
+        batch = self._batch(answer.message_id)
         call, late = self._claim(answer.message_id)
         if call is None:
             return [FOREIGN]
+        code = normalise_code(answer.code)
+        if batch is not None and code == TOO_MANY and batch.halve(self._state):
+            return self._go_on(call, batch, now)
         ended = CommandResult(
-            outcome_of_error(normalise_code(answer.code)),
+            outcome_of_error(code),
+            response=None if batch is None else batch.so_far(),
             error_code=answer.code[:50],
             error_description=answer.description[: frames.MAX_DESCRIPTION_LENGTH],
             error_details=answer.details or None,
@@ -172,7 +198,7 @@ class OutboundCalls:
         if flying is not None and flying.answer_by <= now:
             self._in_flight = None
             self._remember_late(flying)
-            effects.append(Finished(flying.call.command_id, TIMED_OUT))
+            effects.append(Finished(flying.call.command_id, _with_part(TIMED_OUT, flying.batch)))
         for call in [call for call in self._queue or () if call.deadline <= now]:
             assert self._queue is not None
             self._queue.remove(call)
@@ -183,8 +209,8 @@ class OutboundCalls:
         """The connection is gone: what was sent is unknown, what waits may go out on the next connection."""
         effects: list[Effect] = []
         if self._in_flight is not None:
-            effects.append(Finished(self._in_flight.call.command_id, CONNECTION_LOST))
-            self._in_flight = None
+            flying, self._in_flight = self._in_flight, None
+            effects.append(Finished(flying.call.command_id, _with_part(CONNECTION_LOST, flying.batch)))
         effects += [Requeue(call.command_id) for call in self._queue or ()]
         self._queue = None
         return effects
@@ -217,22 +243,42 @@ class OutboundCalls:
             if forbidden:  # the station has booted since, and was not accepted
                 effects.append(Finished(call.command_id, _not_accepted(forbidden)))
                 continue
-            message_id = self._new_id()
+            batch = batch_of(call.action, call.payload, self._state)
             try:
-                text = frames.call(message_id, call.action, call.payload)
+                text = self._fly(call, batch, now)
             except ValueError as error:
                 effects.append(Finished(call.command_id, _not_json(error)))
                 continue
-            self._in_flight = _InFlight(message_id, call, min(call.deadline, now + self._timeout))
+            assert self._in_flight is not None
+            message_id = self._in_flight.message_id
             effects.append(Dispatched(call.command_id, message_id, call.action, call.payload, now))
             effects.append(Send(text))
             self._gate.dispatched(call.action, call.payload, now)
+        return effects + self._wake()
+
+    def _fly(self, call: PendingCall, batch: Batch | None, now: float) -> bytes:
+        """The CALL's frame; from now on it is out. ValueError: the payload is no JSON."""
+        message_id = self._new_id()
+        payload = call.payload if batch is None else batch.next_payload()
+        text = frames.call(message_id, call.action, payload)
+        self._in_flight = _InFlight(message_id, call, min(call.deadline, now + self._timeout), batch)
+        return text
+
+    def _go_on(self, call: PendingCall, batch: Batch, now: float) -> list[Effect]:
+        """The next CALL of a command that has some more; the commands behind it wait."""
+        if call.deadline <= now:
+            return [Finished(call.command_id, _with_part(TIMED_OUT, batch)), *self._advance(now)]
+        return [Send(self._fly(call, batch, now)), *self._wake()]
+
+    def _batch(self, message_id: str) -> Batch | None:
+        flying = self._in_flight
+        return flying.batch if flying is not None and flying.message_id == message_id else None
+
+    def _wake(self) -> list[Effect]:
         deadlines = [call.deadline for call in self._queue or ()]
         if self._in_flight is not None:
             deadlines.append(self._in_flight.answer_by)
-        if deadlines:
-            effects.append(WakeAt(min(deadlines)))
-        return effects
+        return [WakeAt(min(deadlines))] if deadlines else []
 
     def _remember_late(self, flying: _InFlight) -> None:
         if self._late is None:

@@ -110,18 +110,25 @@ class EventWriter:
         digest.update(payload)
         return _uuid8(digest.hexdigest())
 
-    def own(self, event_type: str, now: float, members: Mapping[str, Any]) -> Record:
-        """An event of the gateway about the station (StationConnected, StationDisconnected, …)."""
+    def own(
+        self, event_type: str, now: float, members: Mapping[str, Any], *, extra: bytes = b"", correlation_id: str = ""
+    ) -> Record:
+        """An event of the gateway about the station (StationConnected, StationDisconnected, …).
+
+        `extra` as in `call`; `correlation_id`: the command's that the event is about.
+        """
         self.sequence += 1
-        payload = dumps(dict(members))[:-1] + (b"" if members else b'"gateway":true')
+        payload = dumps(dict(members))[:-1] + (b"" if members else b'"gateway":true') + extra
+        correlation = b',"correlationId":%b' % dumps(correlation_id) if correlation_id else b""
         value = (
-            b'{"eventId":"%b%012x","eventType":"%b","source":"ocpp-gateway","occurredAt":"%b",%b,"payload":%b%b%d}}'
+            b'{"eventId":"%b%012x","eventType":"%b","source":"ocpp-gateway","occurredAt":"%b",%b%b,"payload":%b%b%d}}'
             % (
                 self._id_prefix,
                 self.sequence,
                 event_type.encode(),
                 rfc3339(now),
                 self._identity,
+                correlation,
                 payload,
                 self._close,
                 self.sequence,

@@ -39,7 +39,9 @@ class Serving(msgspec.Struct):
     is_undecided: bool = False
     decided: Decided | None = None
     is_durable: bool = False
-    then: Callable[[], None] | None = None  # what changes in the station's state when the record is durable
+    # What changes in the station's state when the record is durable, and what is to be done beside the answer.
+    then: Callable[[], Effect | None] | None = None
+    beside: Effect | None = None
     replay: bool = True
     repairs: bytes = b""  # what the event says of them: JSON members, each with a leading comma
 

@@ -43,6 +43,14 @@ class _Request(NamedTuple):
 
 _Mapper = Callable[[_Request], MappedCommand]
 
+# Actions that carry a requestId, by which what follows is known: the gateway's own where the command has none.
+_NUMBERED = frozenset(
+    {
+        *("GetBaseReport", "GetReport", "GetMonitoringReport", "CustomerInformation", "GetDisplayMessages"),
+        *("GetChargingProfiles", "GetDERControl", "GetLog", "PublishFirmware", "RequestBatterySwap"),
+    }
+)
+
 
 def map_command(
     version: OcppVersion,
@@ -53,7 +61,7 @@ def map_command(
 ) -> MappedCommand:
     """The CALL for a command.
 
-    `new_remote_start_id` gives a positive int32, for a remoteStartId or a firmware requestId the payload leaves out.
+    `new_remote_start_id` gives a positive int32, for a remoteStartId or a requestId the payload leaves out.
     Raises CommandError: UnsupportedCommand when the version has no such commandType, InvalidCommand when the payload is
     not valid for the action.
     """
@@ -65,6 +73,8 @@ def map_command(
     mapped = MappedCommand(command_type, members)
     if mapper and not (native and _is_complete(version, mapped, connector_id)):
         mapped = mapper(_Request(*_without_connector(members, connector_id), new_remote_start_id))
+    if mapped.action in _NUMBERED and "requestId" not in mapped.payload:
+        mapped.payload["requestId"] = new_remote_start_id()
     violation = _violation(version, mapped)
     if violation:
         raise CommandError(

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ocppgw.ocpp import answers, deciding, frames, neutral, serials
+from ocppgw.ocpp import answers, deciding, frames, memory, neutral, serials
 from ocppgw.ocpp.badframes import BadFrames
 from ocppgw.ocpp.calls import OutboundCalls
 from ocppgw.ocpp.connectors import connector_id, remember_status
@@ -28,6 +28,7 @@ from ocppgw.ocpp.effects import (
     SignRequest,
 )
 from ocppgw.ocpp.events import EventWriter
+from ocppgw.ocpp.followups import MESSAGES, FollowUps
 from ocppgw.ocpp.gate import BootGate
 from ocppgw.ocpp.inbound import Decided, Serving
 from ocppgw.ocpp.quirks import Quirks
@@ -39,6 +40,15 @@ from ocppgw.ocpp.versions import OcppVersion
 
 UNIQUE_ID_LENGTH = 16  # a message id as long as this is taken for one that the station uses once: UUIDs have 36
 FAILED_INTERNALLY = "the gateway could not store the message; please send it again"
+
+
+# What is kept of a valid message in the station's state, beside what is recorded of it.
+KEPT: Mapping[str, Callable[[StationState, Mapping[str, Any]], None]] = {
+    "StatusNotification": remember_status,
+    "NotifyReport": memory.limits_reported,
+    "OpenPeriodicEventStream": memory.stream_opened,
+    "ClosePeriodicEventStream": memory.stream_closed,
+}
 
 
 def _uncounted(_version: str, _action: str) -> None:
@@ -54,6 +64,7 @@ class Service:
         "_calls",
         "_count",
         "_events",
+        "_follow_ups",
         "_gate",
         "_inbound",
         "_lost",
@@ -96,8 +107,9 @@ class Service:
         assumed = rules.assume_accepted or (self._quirks is not None and self._quirks.has_no_boot)
         self._gate = BootGate(version, state, assumed, rules.trigger_boot_when_rejected)
         self._calls = OutboundCalls(
-            version, schemas, self._gate, rules.call_timeout, rules.commands_per_station, new_id
+            version, schemas, self._gate, rules.call_timeout, rules.commands_per_station, new_id, state
         )
+        self._follow_ups = None if state.memory is None else FollowUps(state, self._events)  # made when first needed
         self._transactions = TRANSACTION_RULES[version.name]
         self._serving: Serving | None = None
         self._inbound: deque[frames.Call] | None = None
@@ -117,7 +129,7 @@ class Service:
         if serving is None or serving.token != token:
             return []
         if serving.then is not None:
-            serving.then()
+            serving.beside = serving.then()
         if serving.is_undecided:
             serving.is_durable = True
             return []
@@ -181,10 +193,14 @@ class Service:
             return self._boot(serving, now)
         if action == "SignCertificate" and self._rules.signing_judge is not None:
             return [self._sign(serving, self._rules.signing_judge, now)]
-        if action == "StatusNotification":
-            remember_status(self.state, call.payload)
+        keep = KEPT.get(action)
+        if keep is not None:
+            keep(self.state, call.payload)
+        extra = b""
+        if self._follow_ups is not None and action in MESSAGES:
+            extra, serving.then = self._follow_ups.received(action, call.payload, serving.payload, now)
         answer = answers.answer(self._version, action, self._rules.answers, call.payload, now)
-        return [self._publish(serving, serving.spec.event_type, answer, now)]
+        return [self._publish(serving, serving.spec.event_type, answer, now, extra=extra)]
 
     def _asked(self, serving: Serving, now: float) -> list[Effect]:
         """The backend decides. The event does not wait for it, but that of a boot, which tells the decided status."""
@@ -325,10 +341,11 @@ class Service:
         if self._lost:
             return []
         self.latency = now - serving.received_at
-        if self._signing is None and not self._inbound:
+        if self._signing is None and serving.beside is None and not self._inbound:
             return [Send(serving.text)]
         promised, self._signing = self._signing, None
-        return [Send(serving.text), *([promised] if promised is not None else []), *self._serve_waiting(now)]
+        beside = [effect for effect in (serving.beside, promised) if effect is not None]
+        return [Send(serving.text), *beside, *self._serve_waiting(now)]
 
     def _serve_waiting(self, now: float) -> list[Effect]:
         effects: list[Effect] = []

@@ -16,15 +16,19 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from ocppgw.ocpp import frames, serials, signed
+from ocppgw.ocpp import frames, memory, serials, signed
 from ocppgw.ocpp.calls import PendingCall
 from ocppgw.ocpp.effects import (
     Close,
+    Dispatched,
     Effect,
+    Finished,
     Note,
     Publish,
     Send,
+    WakeAt,
 )
+from ocppgw.ocpp.followups import FOLLOWED, FollowUps
 from ocppgw.ocpp.inbound import Serving, enqueue
 from ocppgw.ocpp.recovery import answer_again
 from ocppgw.ocpp.rules import SessionRules, StationFacts
@@ -51,7 +55,8 @@ class Session(Service):
         self._lost = True
         self._inbound = None
         gone = self._events.own("StationDisconnected", now, {"code": code, "reason": reason})
-        return [*self._calls.lost(), Publish(gone, 0)]
+        broken_off = [] if self._follow_ups is None else self._follow_ups.lost(now)
+        return [*self._calls.lost(), *broken_off, Publish(gone, 0)]
 
     # --- what comes from the charger
 
@@ -65,13 +70,13 @@ class Session(Service):
                 self._inbound = deque()
             return enqueue(self._inbound, self._serving.call, frame, self._rules.pending_messages)
         if type(frame) is frames.CallResult:
-            return self._calls.result(frame, now)
+            return self._followed(self._calls.result(frame, now), now)
         if type(frame) is frames.CallError:
             if frame.about_result:
                 if not self._version.has_call_result_error:
                     return self._bad.unknown_type(frame.message_id)
                 return [Note("our-answer-not-understood")]
-            return self._calls.error(frame, now)
+            return self._followed(self._calls.error(frame, now), now)
         if type(frame) is frames.Send:
             return self._send(frame, now)
         assert type(frame) is frames.BadFrame
@@ -84,10 +89,26 @@ class Session(Service):
 
     def call(self, pending: PendingCall, now: float) -> list[Effect]:
         """Send a command's CALL, or queue it; refused at once when the boot state forbids it."""
-        return self._calls.submit(pending, now)
+        return self._followed(self._calls.submit(pending, now), now)
 
     def tick(self, now: float) -> list[Effect]:
-        return self._calls.tick(now)
+        due = [] if self._follow_ups is None else self._follow_ups.tick(now)
+        return self._followed([*due, *self._calls.tick(now)], now)
+
+    def _followed(self, effects: list[Effect], now: float) -> list[Effect]:
+        """Commands that went out or ended among `effects`: what they ask for is waited for."""
+        more: list[Effect] = []
+        for effect in effects:
+            if type(effect) is Dispatched and effect.action in FOLLOWED:
+                if self._follow_ups is None:
+                    self._follow_ups = FollowUps(self.state, self._events)
+                more += self._follow_ups.dispatched(effect)
+            elif type(effect) is Finished and self._follow_ups is not None:
+                more += self._follow_ups.ended(effect.command_id, effect.result, now)
+        due = None if self._follow_ups is None else self._follow_ups.wake_at
+        if due is not None:
+            more.append(WakeAt(min([due, *(effect.at for effect in effects if type(effect) is WakeAt)])))
+        return [*effects, *more]
 
     @property
     def bad_frames(self) -> int:
@@ -208,11 +229,15 @@ class Session(Service):
         if not self._requests[sent.action].is_valid(sent.payload):
             return [Note("send-invalid", sent.action)]
         message_id = frames.dumps(sent.message_id)
-        return [Publish(self._events.call(spec.topic, spec.event_type, now, sent.action, payload, message_id), 0)]
+        # A stream that was never opened, or was closed: flagged, since nothing can be answered.
+        extra = b"" if memory.is_stream_open(self.state, sent.payload["id"]) else b',"unopened":true'
+        event = self._events.call(spec.topic, spec.event_type, now, sent.action, payload, message_id, extra=extra)
+        return [Publish(event, 0)]
 
     def _not_a_frame(self, bad: frames.BadFrame, now: float) -> list[Effect]:
         effects = self._bad.received(bad, now)
         if bad.kind in ("malformed-result", "malformed-error") and bad.message_id is not None:
             is_result = bad.kind == "malformed-result"
             effects += self._calls.malformed(bad.message_id, bad.reason, now, is_result=is_result)
+            return self._followed(effects, now)
         return effects

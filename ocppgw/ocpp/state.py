@@ -8,6 +8,8 @@ from zlib import crc32
 
 import msgspec
 
+from ocppgw.ocpp.memory import StationMemory
+
 RECENT_CALLS = 8  # answers kept per station for repeated CALLs
 RECENT_RECORDS = 16  # digests kept per transaction, by seqNo
 RECENT_TRANSACTIONS = 64  # transactions kept in memory per station; older ones are asked from the store
@@ -17,7 +19,8 @@ class Transaction(msgspec.Struct):
     """One transaction of a station; times in seconds since the epoch.
 
     `key` is the idempotency key of its start ("" when the start was never seen); `records` maps seqNo (1.6: -1 for the
-    StopTransaction) to the content id of the message recorded under it.
+    StopTransaction) to the content id of the message recorded under it. `newest`: the highest of these that
+    this process has seen; None while all is from the store, which does not hear of every update.
     """
 
     transaction_id: str
@@ -25,9 +28,14 @@ class Transaction(msgspec.Struct):
     started_at: float | None = None
     ended_at: float | None = None
     records: dict[int, str] = {}
+    newest: int | None = None
 
     def remember(self, number: int, content_id: str) -> None:
         self.records[number] = content_id
+        if self.newest is None:
+            self.newest = max(self.records)
+        elif number > self.newest:
+            self.newest = number
         while len(self.records) > RECENT_RECORDS:
             del self.records[next(iter(self.records))]
 
@@ -55,7 +63,7 @@ class Answered(msgspec.Struct, frozen=True, gc=False):
 class StationState(msgspec.Struct):
     """All that outlives a socket. `boot_status` is None (never booted), Accepted, Pending or Rejected.
 
-    `loaded`: complete, not only what the journal's tail told.
+    `loaded`: complete, not only what the journal's tail told. `memory`: made when there is something for it.
     """
 
     boot_status: str | None = None
@@ -64,6 +72,12 @@ class StationState(msgspec.Struct):
     recent: dict[str, Answered] = {}
     connectors: dict[str, str] = {}
     loaded: bool = False
+    memory: StationMemory | None = None
+
+    def remembering(self) -> StationMemory:
+        if self.memory is None:
+            self.memory = StationMemory()
+        return self.memory
 
     def remember_answer(self, message_id: str, answered: Answered) -> None:
         recent = self.recent

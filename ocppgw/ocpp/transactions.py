@@ -22,6 +22,7 @@ from ocppgw.ocpp.frames import dumps
 from ocppgw.ocpp.state import StationState, Transaction, TransactionFound
 from ocppgw.ocpp.versions import V16, V21, V201
 
+INTEGERS_OF_JSON = 2**53  # up to here every reader of JSON has the same numbers
 STOP = -1  # the number under which a 1.6 StopTransaction is remembered beside seqNos
 
 
@@ -176,7 +177,7 @@ def _transaction_event(
     again = known is not None and number in known.records
     kind = payload["eventType"]
     orphaned = kind != "Started" and (known is None or known.started_at is None)
-    extra = _flags(dumps(name), orphaned, again)
+    extra = _flags(dumps(name), orphaned, again) + _order(known, number)
     if kind == "Updated" and known is not None:
         # The commonest message: only memory remembers it; after a crash the journal's tail does (ADR 0004).
         transaction = known
@@ -209,7 +210,12 @@ def _changed(
     """A copy with one more record: the one in memory changes only once the record is durable."""
     before = known or Transaction(name)
     changed = Transaction(
-        name, before.key, before.started_at or started_at, before.ended_at or ended_at, dict(before.records)
+        name,
+        before.key,
+        before.started_at or started_at,
+        before.ended_at or ended_at,
+        dict(before.records),
+        before.newest,
     )
     changed.remember(number, content_id)
     return changed
@@ -222,6 +228,22 @@ def _flags(transaction_id: bytes, orphaned: bool, again: bool = False) -> bytes:
         b',"orphaned":true' if orphaned else b"",
         b',"idempotent":true' if again else b"",
     )
+
+
+def _order(known: Transaction | None, number: int) -> bytes:
+    """`expectedSeqNo`: there is a hole before this message (2.x E14; offline updates may be dropped, E04.FR.07).
+    `outOfOrder`: one with a higher number came before it. Nothing is said of a transaction's first message: it may have
+    any number."""
+    if known is None or not known.records or number in known.records:
+        return b""
+    newest = known.newest
+    if newest is None:  # what the store does not know makes no gap
+        return b',"outOfOrder":true' if number < max(known.records) else b""
+    if number < newest:
+        return b',"outOfOrder":true'
+    if number == newest + 1 or newest >= INTEGERS_OF_JSON:
+        return b""
+    return b',"expectedSeqNo":%d' % (newest + 1)
 
 
 class Rule(msgspec.Struct, frozen=True):

@@ -151,7 +151,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
         number, version = marker.args[0], str(item.callspec.params["version"])
         row = _results[number]
         row[version] = "FAIL" if report.failed or row.get(version) == "FAIL" else "ok"
-        chapter = re.match(r"test_([a-z])_(.*)", item.path.stem)
+        chapter = re.match(r"test_([a-z])_(.*?)(_kafka)?$", item.path.stem)
         _chapters[number] = f"{chapter[1].upper()} {chapter[2].replace('_', ' ')}" if chapter else ""
 
 

@@ -158,7 +158,7 @@ def test_after_a_timeout_both_passwords_work_until_the_new_one_is_used(
     strict: Gateway, version: str, with_password: Station
 ) -> None:
     name = with_password.id
-    record = change_password(strict, with_password, NEW_PASSWORD, timeoutSec=0.3)
+    record = change_password(strict, with_password, NEW_PASSWORD, timeoutSec=1.0)
     assert record["status"] == "Timeout"
     assert gets_in(strict, version, name, OLD_PASSWORD)
     assert gets_in(strict, version, name, OLD_PASSWORD), "using the old one does not end it"

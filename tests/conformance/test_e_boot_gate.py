@@ -78,12 +78,16 @@ def test_pending_refuses_before_it_looks_at_the_payload(strict: Gateway, version
 def test_pending_lets_the_reports_in_that_were_asked_for(strict: Gateway, version: str) -> None:
     with held(strict, version, "Pending", 1) as station:
         assert station.refused("NotifyReport", report(0, False)) == "SecurityError"
-        strict.command(station.id, "GetBaseReport", {"requestId": 1, "reportBase": "FullInventory"})
+        command_id = strict.command(station.id, "GetBaseReport", {"requestId": 1, "reportBase": "FullInventory"})
         station.reply(station.expect_call("GetBaseReport")[0], {"status": "Accepted"})
         for number, more in enumerate((True, True, False)):
             assert station.call("NotifyReport", report(number, more)) == {}
         assert station.refused("NotifyReport", report(3, False)) == "SecurityError"
-        assert len(station.events("NotifyReport")) == 3
+        parts = station.events("NotifyReport")
+        assert [event["payload"]["commandId"] for event in parts] == [command_id] * 3
+        whole = station.wait_event("ReportCompleted")
+        assert (whole["correlationId"], whole["payload"]["complete"]) == (command_id, True)
+        assert whole["payload"]["parts"] == [event["payload"]["payload"] for event in parts]
 
 
 @case(65, "*")

@@ -136,6 +136,15 @@ def test_any_sequence_and_any_transaction_is_answered(station: Station, version:
     assert "orphaned" not in stopped["payload"]
 
 
+@case(80, "0 1")
+def test_gaps_in_the_sequence_are_told(station: Station, version: str) -> None:
+    for kind, number in (("Started", 3), ("Updated", 6), ("Updated", 4), ("Ended", 7)):
+        assert station.call("TransactionEvent", event(kind, number)) == {}
+    found = [row["payload"] for row in station.events("SessionStarted", "SessionEvent", "SessionStopped")]
+    assert [row.get("expectedSeqNo") for row in found] == [None, 4, None, None]
+    assert [row.get("outOfOrder", False) for row in found] == [False, False, True, False]
+
+
 @case(81, "0 1")
 def test_offline_events_are_stored_and_move_nothing_live(gateway: Gateway, station: Station, version: str) -> None:
     station.call("StatusNotification", status_payload(version))

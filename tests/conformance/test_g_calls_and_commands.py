@@ -149,12 +149,44 @@ def test_outcomes_of_a_local_list(gateway: Gateway, station: Station, version: s
         assert outcome(gateway, station, "SendLocalList", payload, {"status": status}) == meaning
 
 
+@case(95, "0 1")
+def test_more_variables_than_the_station_takes_at_once(gateway: Gateway, station: Station, version: str) -> None:
+    names = [f"V{number}" for number in range(5)]
+    wanted = [{"component": {"name": "C"}, "variable": {"name": name}} for name in names]
+    command_id = gateway.command(station.id, "GetVariables", {"getVariableData": wanted})
+    sizes = []
+    while sum(size for size in sizes if size <= 2) < len(names):
+        message_id, _, sent = station.expect_call("GetVariables")
+        items = sent["getVariableData"]
+        sizes.append(len(items))
+        if len(items) > 2:
+            station.send([4, message_id, "OccurrenceConstraintViolation", "at most two", {}])
+            continue
+        rows = [{**item, "attributeStatus": "Accepted", "attributeValue": "1"} for item in items]
+        station.reply(message_id, {"getVariableResult": rows})
+    record = gateway.ended(command_id)
+    assert (sizes, record["status"]) == ([5, 2, 2, 1], "Accepted")
+    assert [row["variable"]["name"] for row in record["responsePayload"]["getVariableResult"]] == names
+    types = [event["eventType"] for event in gateway.command_events(command_id)]
+    assert types == ["CommandRouted", "CommandDispatched", "CommandAccepted"]
+
+
+@case(95, "0 1")
+def test_one_variable_that_is_too_many_fails(gateway: Gateway, station: Station, version: str) -> None:
+    error = ["OccurrenceConstraintViolation", "none", {}]
+    assert outcome(gateway, station, "GetVariables", {"getVariableData": [COMPONENT]}, error) == "Failed"
+    assert errors(gateway, station) == [{"code": "OccurrenceConstraintViolation", "description": "none"}]
+
+
 @case(97, "*")
 def test_a_second_log_request_cancels_the_first(gateway: Gateway, station: Station, version: str) -> None:
     for request_id, status in ((1, "Accepted"), (2, "AcceptedCanceled")):
         log = {"remoteLocation": "https://logs.example/up"}
         payload = {"logType": "DiagnosticsLog", "requestId": request_id, "log": log}
         assert outcome(gateway, station, "GetLog", payload, {"status": status, "filename": "a.log"}) == "Accepted"
+    cancellation = station.wait_event("OperationCancelled")
+    first, second = cancellation["correlationId"], cancellation["payload"]["cancelledBy"]
+    assert (cancellation["payload"]["requestId"], len({first, second})) == (1, 2)
     cancelled = "UploadFailure" if version == "1.6" else "AcceptedCanceled"  # 1.6 has no word of its own for it
     for request_id, status in ((1, cancelled), (2, "Uploading"), (2, "Uploaded")):
         assert station.call("LogStatusNotification", {"status": status, "requestId": request_id}) == {}
@@ -164,6 +196,8 @@ def test_a_second_log_request_cancels_the_first(gateway: Gateway, station: Stati
         (2, "Uploading"),
         (2, "Uploaded"),
     ]
+    named = [event["payload"]["commandId"] for event in station.events("LogStatusNotification")]
+    assert named == [first, second, second]
 
 
 @case(99, "*")

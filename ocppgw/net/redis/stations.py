@@ -20,6 +20,7 @@ from ocppgw.net.redis.fleet_keys import FleetKeys, ReplyKeys, escaped
 from ocppgw.net.redis.fleet_scripts import LOAD_STATE, SAVE_ANSWERS, SAVE_STATES, SAVE_TRANSACTION
 from ocppgw.net.redis.transactions import OPEN_LIFE, read, written
 from ocppgw.net.redis.wire import Word
+from ocppgw.ocpp.memory import StationMemory
 from ocppgw.ocpp.state import Answered, StationState, Transaction
 
 log = Logger(namespace="ocppgw.redis")
@@ -44,6 +45,7 @@ class Body(msgspec.Struct, array_like=True):
     boot: bytes = b""
     recent: list[tuple[str, int, bytes, float]] = []
     connectors: dict[str, str] = {}
+    memory: StationMemory | None = None
 
 
 _decode = msgspec.msgpack.Decoder(Body).decode
@@ -285,6 +287,7 @@ def _body(carrier: Carrier) -> Body:
         state.boot,
         recent,
         state.connectors,
+        state.memory,
     )
 
 
@@ -293,6 +296,7 @@ def _state(raw: bytes | None, transactions: Sequence[bytes]) -> StationState:
     body = read_body(raw)
     if body is not None:
         state.boot_status, state.boot, state.connectors = body.boot_status, body.boot, body.connectors
+        state.memory = body.memory
         for name, digest, text, at in body.recent:
             state.remember_answer(name, Answered(digest, text, at))
     known = [transaction for one in transactions if (transaction := read(one)) is not None]
