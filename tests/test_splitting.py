@@ -128,6 +128,14 @@ class Splitting(SynchronousTestCase):
         self.assertEqual(self.station.receive([3, first, {"getVariableResult": [result(variable(0))]}]), [])
         self.assertEqual(self.end().error_code, "Timeout")
 
+    def test_a_later_item_that_is_no_json_ends_it(self) -> None:
+        self.report(limit_row("1"))
+        bad = {"component": {"name": "\ud800"}, "variable": {"name": "V"}}
+        ((_, first, *_),) = self.station.command("GetVariables", {"getVariableData": [variable(0), bad]})
+        self.station.command("ClearCache", {}, "behind")
+        ((_, _, action, _),) = self.station.receive([3, first, {"getVariableResult": [result(variable(0))]}])
+        self.assertEqual((action, self.end().error_code), ("ClearCache", "InvalidPayload"))
+
     def test_commands_behind_it_wait(self) -> None:
         self.report(limit_row("1"))
         ((_, first, *_),) = self.station.command("GetVariables", wanted(2))

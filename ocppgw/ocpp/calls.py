@@ -268,7 +268,11 @@ class OutboundCalls:
         """The next CALL of a command that has some more; the commands behind it wait."""
         if call.deadline <= now:
             return [Finished(call.command_id, _with_part(TIMED_OUT, batch)), *self._advance(now)]
-        return [Send(self._fly(call, batch, now)), *self._wake()]
+        try:
+            text = self._fly(call, batch, now)
+        except ValueError as error:
+            return [Finished(call.command_id, _with_part(_not_json(error), batch)), *self._advance(now)]
+        return [Send(text), *self._wake()]
 
     def _batch(self, message_id: str) -> Batch | None:
         flying = self._in_flight

@@ -49,6 +49,8 @@ def test_a_station_goes_on_at_another_node_where_it_was(store_node: Build) -> No
     carrier = first.carrier()
     carrier.state.boot_status, carrier.state.boot = "Accepted", json.dumps(BOOT).encode()
     carrier.state.connectors = {"1": "Charging"}
+    carrier.state.remembering().remember_command("LogStatusNotification|7", "command-1")
+    carrier.state.remembering().limits["GetVariables"] = 4
     carrier.state.remember_transaction(Transaction("7", "key", 100.0, None, {0: "content-0"}))
     carrier.state.remember_answer("m-1", Answered(4711, b'[3,"m-1",{}]', 200.0))
     first.store.touch(carrier)
@@ -57,6 +59,7 @@ def test_a_station_goes_on_at_another_node_where_it_was(store_node: Build) -> No
     assert (state.boot_status, json.loads(state.boot), state.connectors) == ("Accepted", BOOT, {"1": "Charging"})
     assert state.transactions == carrier.state.transactions
     assert state.recent == carrier.state.recent
+    assert state.memory == carrier.state.memory
 
 
 @blocking

@@ -5,7 +5,7 @@ command-audit:unique:{uniqueId}            string  the commandId under whose CAL
 open-commands                              zset    commandIds without an end, by deadline
 waiting-commands:{chargePointId}           zset    commandIds that wait for the station, by the time of request
 unpublished-commands(:ends)                zset and hash  ends whose event is not known to be durable; since when
-station-state:{chargePointId}              hash    epoch, body: boot state, recent answers, connectors (msgpack)
+station-state:{chargePointId}              hash    epoch, body: boot state, recent answers, connectors, memory (msgpack)
 {chargePointId}:{uniqueId}                 string  the frame that answered a CALL (outside contract, section 2)
 transaction:{chargePointId}:{id}           string  a transaction: JSON
 open-transactions:{chargePointId}          set     ids of those that have not ended
