@@ -28,9 +28,9 @@ demo: install ## gateway, simulated stations and their events in one terminal; C
 services: install-services ## Redis and Kafka on this machine (6379, 9092), for trying things out; Ctrl-C stops both
 	@tools/services
 
-test: install-dev install-test-programs ## all tests: the unit tests under trial, then everything under pytest
+test: install-dev install-test-programs ## all tests: the unit tests under trial, integration and conformance under pytest
 	$(BIN)/trial -j2 --reporter=text --temp-directory=_trial_temp $(UNIT_TESTS)
-	$(BIN)/pytest
+	$(BIN)/pytest tests/integration tests/conformance
 
 check: lint types imports newsfragment ## lint, format, types, import rules, changelog fragment
 
