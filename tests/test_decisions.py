@@ -179,6 +179,16 @@ class FallingBack(DecisionsCase):
         self.assertEqual(self.link.told[1:], [(2, BLOCKED, False), (3, None, False)])
         self.assertEqual(other.told, [(4, None, False)])
 
+    def test_an_old_time_is_not_given_again(self) -> None:
+        decisions = self.build(fallbacks={"BootNotification": "last"})
+        boot = Decide(1, "BootNotification", "m-1", b"{}", "BootNotification ", lambda answer: "")
+        decisions.ask(self.link, boot)
+        accepted = {"status": "Accepted", "interval": 60}
+        decisions.reply({"correlationId": "q-1", "payload": {**accepted, "currentTime": "2026-09-21T14:13:20Z"}})
+        decisions.ask(self.link, boot)
+        self.clock.advance(5.0)
+        self.assertEqual(self.link.told[1], (1, accepted, False))
+
     def test_the_newest_of_them_and_no_more_than_there_is_room_for(self) -> None:
         self.patch(module, "MOST_REMEMBERED", 1)
         decisions = self.build(fallbacks={"Authorize": "last"})

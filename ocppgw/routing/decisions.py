@@ -203,7 +203,9 @@ class Decisions:
         if self._rules.fallback_of(call.decide.action) != "last" or call.decide.action not in REPEATABLE:
             return
         key = (call.link.station.charge_point_id, call.decide.key)
-        self._last[key] = answer
+        self._last[key] = {
+            name: value for name, value in answer.items() if name != "currentTime"
+        }  # it was that moment's
         self._last.move_to_end(key)
         if len(self._last) > MOST_REMEMBERED:
             self._last.popitem(last=False)
