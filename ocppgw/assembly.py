@@ -97,6 +97,7 @@ class Assembly:
         if self.fleet is not None:
             assert self.kafka is not None  # the configuration's rules ask for it
             self.fleet.tell = self.kafka.tell
+            self.fleet.store.all_acknowledged = self.kafka.all_acknowledged
         self._build_gateway()
         self._build_entrance()
         self._build_chargers()

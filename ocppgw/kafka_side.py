@@ -57,6 +57,7 @@ class KafkaSide:
         self._relay.acknowledged, self._relay.failing = acknowledgements.shipped, acknowledgements.failing
         outbox.wait_for(acknowledgements)
         self.tell = self._bus.tell
+        self.all_acknowledged = acknowledgements.all_acknowledged
         if control is not None:
             inbox = ControlInbox(control, outbox, metrics, reactor, node_id)
             self._bus.consume((control_topic,), f"{group}.{node_id}.control", inbox.handle, node_id)

@@ -76,6 +76,30 @@ class AcknowledgementsTests(SynchronousTestCase):
         self.acknowledgements.held(self.waiter).refused(1, "the disk is full")
         self.assertEqual(self.waiter.told, [("refused", 1, "the disk is full")])
 
+    def test_all_that_is_durable_can_be_waited_for_however_much_it_is(self) -> None:
+        self.last = 10 * MAX_BEHIND
+        early, late = self.acknowledgements.all_acknowledged(), self.acknowledgements.all_acknowledged()
+        self.last += 1
+        later = self.acknowledgements.all_acknowledged()
+        self.clock.advance(10 * TIMEOUT)
+        self.shipped(10 * MAX_BEHIND - 1)
+        self.assertNoResult(early)
+        self.shipped(10 * MAX_BEHIND)
+        self.successResultOf(early)
+        self.successResultOf(late)
+        self.assertNoResult(later)
+        self.shipped(self.last)
+        self.successResultOf(later)
+        self.successResultOf(self.acknowledgements.all_acknowledged())
+
+    def test_who_waits_for_all_of_it_waits_no_longer_than_the_bus_takes_events(self) -> None:
+        self.last = 7
+        before = self.acknowledgements.all_acknowledged()
+        self.relay.is_failing = True
+        self.acknowledgements.failing()
+        self.successResultOf(before)
+        self.successResultOf(self.acknowledgements.all_acknowledged())
+
     def test_when_the_bus_takes_too_long_the_disk_is_enough(self) -> None:
         self.durable(1)
         self.clock.advance(TIMEOUT - 0.01)

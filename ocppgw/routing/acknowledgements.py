@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
@@ -55,6 +56,7 @@ class Acknowledgements:
         self._held: deque[_Held] = deque()  # in the order of cursors, and of time
         self._timer: IDelayedCall | None = None
         self._late_up_to = 0  # events up to here were not there in time: until they are, nobody else is held
+        self._watchers: list[tuple[int, Deferred[None]]] = []  # of `all_acknowledged`
 
     def __len__(self) -> int:
         return len(self._held)
@@ -75,6 +77,15 @@ class Acknowledgements:
             self._timer = self._clock.callLater(self._timeout, self._time_over)
         relay.hurry()
 
+    def all_acknowledged(self) -> "Deferred[None]":
+        """Fires once the bus has all that is durable by now, however much it is, or when it takes none."""
+        cursor = self._last_cursor()
+        if self._relay.is_failing or self._relay.cursor >= cursor:
+            return succeed(None)
+        watching: Deferred[None] = Deferred()
+        self._watchers.append((cursor, watching))
+        return watching
+
     def shipped(self, cursor: int) -> None:
         """The bus has all up to here."""
         held = self._held
@@ -82,10 +93,20 @@ class Acknowledgements:
             _tell(held.popleft())
         if cursor >= self._late_up_to:
             self._late_up_to = 0
+        self._tell_watchers(cursor)
 
     def failing(self) -> None:
         """The bus does not take them: the disk has to be enough."""
         self._release()
+        self._tell_watchers(self._last_cursor())
+
+    def _tell_watchers(self, cursor: int) -> None:
+        if not self._watchers:
+            return
+        told = [watching for wanted, watching in self._watchers if wanted <= cursor]
+        self._watchers = [one for one in self._watchers if one[0] > cursor]
+        for watching in told:
+            watching.callback(None)
 
     def _time_over(self) -> None:
         self._timer = None

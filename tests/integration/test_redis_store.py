@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from ocppgw.errors import StoreError
@@ -183,6 +184,28 @@ def test_transactions_of_the_last_process_reach_the_fleet(
     node.local.transactions["CP-9", "9"] = Transaction("9", "key", reactor.seconds(), None, {0: "content"})  # type: ignore[attr-defined]
     node.reopen()
     other = store_node()
+    until(lambda: other.wait(other.store.find_transaction("CP-9", "", "9")).transaction is not None)
+
+
+@blocking
+def test_the_fleet_hears_of_them_when_kafka_has_their_events(
+    store_node: Build, redis_server: RedisServer, prefix: str
+) -> None:
+    """Another node answers what it finds in Redis without an event of its own: it has to be in Kafka by then."""
+    node, other = store_node(), store_node()
+    node.local.transactions["CP-9", "9"] = Transaction("9", "key", reactor.seconds(), None, {0: "content"})  # type: ignore[attr-defined]
+    asked: list[Deferred[None]] = []
+
+    def all_acknowledged() -> "Deferred[None]":
+        asked.append(Deferred())
+        return asked[-1]
+
+    node.store.all_acknowledged = all_acknowledged
+    node.store.tell_old()
+    until(lambda: len(asked) == 1)
+    node.settle()
+    assert other.wait(other.store.find_transaction("CP-9", "", "9")).transaction is None
+    asked[0].callback(None)
     until(lambda: other.wait(other.store.find_transaction("CP-9", "", "9")).transaction is not None)
 
 

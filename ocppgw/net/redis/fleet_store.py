@@ -76,6 +76,7 @@ class FleetStore(RedisAccessStore):
         self._files = IdentityFiles(self, self.calls, keys, local)
         self._leasing: IDelayedCall | None = None
         self._telling: IDelayedCall | None = None
+        self.all_acknowledged: Callable[[], Deferred[None]] = lambda: succeed(None)  # the bus has this disk's events
 
     def start(self) -> None:
         super().start()
@@ -209,9 +210,12 @@ class FleetStore(RedisAccessStore):
         """What the last process on this disk may not have told the fleet; it is merged, so to repeat it is harmless.
 
         But not what is open here since long ago: it may have ended at another node, and be forgotten in Redis by now.
+        And not before the bus has its events: another node answers what is known in Redis without an event of its own.
         """
         oldest = self._reactor.seconds() - self._transactions_kept
-        for name, transaction in await self._local.recent_transactions():
+        recent = await self._local.recent_transactions()
+        await self.all_acknowledged()
+        for name, transaction in recent:
             if transaction.ended_at is not None or (transaction.started_at or 0.0) > oldest:
                 await self.stations.save_transaction(name, transaction)
 
