@@ -60,6 +60,8 @@ def _profile(name: str, found: Mapping[str, Any]) -> Profile | None:
     patterns = {key: pattern(match.get(key, "")) for key in PATTERNS}
     if not any(patterns.values()):
         return None
+    if "no-boot" in repairs and {key for key in PATTERNS if patterns[key]} != {"charge_point_id"}:
+        raise ValueError("no-boot: match by charge_point_id only; without a boot nothing else is known of a station")
     return Profile(name, repairs, zone=zone, **patterns)
 
 
