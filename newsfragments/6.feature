@@ -4,7 +4,7 @@ The gateway's own answers follow rules: known tokens from a JSON file with expir
 
 Events can hold, beside the original payload, a view that is the same for OCPP 1.6 and 2.x, in fixed units.
 
-Stations that bend the standard can be mended by quirk profiles, by vendor, model, firmware or id: named repairs, counted, shown per station, with the original in the event.
+Stations that bend the standard, in messages or in the handshake, can be mended by quirk profiles, by vendor, model, firmware or id: named repairs, counted, shown per station, with the original in the event.
 
 Reports that stations send in parts arrive as one `ReportCompleted` event beside the parts, matched to the command that asked for them; notifications of uploads, updates and battery swaps name their command, and a command that cancels another one says so.
 

@@ -79,6 +79,7 @@ class Assembly:
         self.metrics = Metrics({version.name: version.actions for version in VERSIONS}, __version__)
         self.threads = Threads(reactor)
 
+        self._quirks = QuirkBook(read_profiles(settings, config_dir))
         self._build_state()
         self._build_fleet()
         self._build_commands()
@@ -216,7 +217,7 @@ class Assembly:
         handshakes = HandshakeLog(self.metrics, self.attempts, reactor, cooldown)
         verified = VerifiedSecrets(os.urandom(KEY_BYTES), settings.stations.verified_cache_seconds)
         self._entrance = Entrance(
-            entrance_rules(settings),
+            entrance_rules(settings, self._quirks if settings.quirks.dir else None),
             self.store,
             self._owner,
             self.links,
@@ -234,7 +235,6 @@ class Assembly:
         """WebSockets, each with a session of its station's version."""
         settings = self._settings
         self._tokens = TokenBook(read_tokens(settings, self._config_dir))
-        self._quirks = QuirkBook(read_profiles(settings, self._config_dir))
         judge = None if self._signing is None else self._signing.judge
         rules = session_rules(settings, judge, self._tokens, self._quirks if settings.quirks.dir else None)
         self.poll = FastPoll(self._reactor) if settings.websocket.fast_lane and hasattr(select, "epoll") else None
@@ -258,6 +258,7 @@ class Assembly:
             _uuid,
             self.metrics.received,
         )
+        session.came_mended(welcome.admitted.repairs)
         return Link(
             session, socket, version, welcome.admitted.subprotocol, self._around, welcome.proof, welcome.claim.epoch
         )

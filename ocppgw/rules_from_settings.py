@@ -68,7 +68,7 @@ def read_identities(settings: Settings, config_dir: Path) -> dict[str, tuple[dic
     return identities
 
 
-def entrance_rules(settings: Settings) -> EntranceRules:
+def entrance_rules(settings: Settings, quirks: QuirkBook | None = None) -> EntranceRules:
     stations, admission = settings.stations, settings.admission
     served = tuple(version for name in settings.ocpp.versions if (version := by_name(name)) is not None)
     return EntranceRules(
@@ -76,6 +76,7 @@ def entrance_rules(settings: Settings) -> EntranceRules:
             id_pattern=re.compile(stations.id_pattern),
             allowed=tuple(parse_network(text) for text in (*admission.allowed_ips, *admission.allowed_cidrs)),
             versions=served,
+            repairs_of=None if quirks is None else quirks.repairs_of,
         ),
         max_connections=settings.websocket.max_connections,
         swaps_per_minute=admission.swaps_per_minute,

@@ -207,6 +207,78 @@ class SubprotocolTests(AdmissionCase):
         self.assert_admitted(ask("/ocpp/CP-001", "ocpp2.1", "ocpp1.6", rules=rules), "CP-001", V16)
 
 
+class RepairTests(AdmissionCase):
+    """Handshakes of stations that are known to bend the rules, and the same of others."""
+
+    def ask(self, path, *offers, repairs=("url-spelling", "subprotocol-spelling", "no-subprotocol"), **more):
+        rules = AdmissionRules(repairs_of=lambda name: repairs if name.startswith("BENT") else (), **more)
+        return admit(HandshakeFacts(path, offers, "192.0.2.1"), rules)
+
+    def test_urls_that_say_too_much(self):
+        for path in (
+            "/ocpp/1.6//BENT-1",
+            "//ocpp//1.6///BENT-1",
+            "/ocpp/1.6/BENT-1/",
+            "/ocpp/1.6/BENT-1/BENT-1",
+            "/ocpp/BENT-1/BENT-1//BENT-1?x=1",
+        ):
+            answer = self.ask(path, "ocpp1.6")
+            self.assert_admitted(answer, "BENT-1", V16, "ocpp1.6")
+            self.assertEqual(answer.repairs, ("url-spelling",), path)
+            self.assert_refused(self.ask(path.replace("BENT", "CP"), "ocpp1.6"), Reason.UNKNOWN_PATH, 404)
+            self.assert_refused(self.ask(path, "ocpp1.6", repairs=("no-subprotocol",)), Reason.UNKNOWN_PATH, 404)
+
+    def test_urls_that_stay_wrong(self):
+        for path in ("1.6/BENT-1/more", "9.9//BENT-1", "BENT-1/x", "1.6//", "", "/", "../1.6//BENT-1"):
+            self.assertIsInstance(self.ask(f"/ocpp/{path}", "ocpp1.6"), Refused, path)
+            self.assertIsInstance(self.ask(f"/{path}", "ocpp1.6"), Refused, path)
+        self.assert_refused(self.ask("/wp-admin//BENT-1", "ocpp1.6"), Reason.SUSPICIOUS_PATH, 404)
+
+    def test_a_url_that_is_right_is_never_changed(self):
+        answer = self.ask("/BENT-2/ocpp/1.6/1.6", "ocpp1.6")
+        self.assert_admitted(answer, "1.6", V16, "ocpp1.6")
+        self.assertEqual(answer.repairs, ())
+
+    def test_misspelt_subprotocols_are_echoed_as_they_are(self):
+        for offer, version in (("ocpp16", V16), ("OCPP-1.6J", V16), ("ocpp 2.0.1", V201), ("2.1", V21)):
+            answer = self.ask("/ocpp/BENT-1", "mqtt", offer)
+            self.assert_admitted(answer, "BENT-1", version, offer)
+            self.assertEqual(answer.repairs, ("subprotocol-spelling",))
+            self.assert_refused(self.ask("/ocpp/CP-1", "mqtt", offer), Reason.SUBPROTOCOL_NOT_SERVED, 400)
+        self.assert_refused(self.ask("/ocpp/1.6/BENT-1", "ocpp21"), Reason.SUBPROTOCOL_NOT_SERVED, 400)
+        self.assert_refused(self.ask("/ocpp/1.6/BENT-1", "ocpp1.5"), Reason.SUBPROTOCOL_NOT_SERVED, 400)
+        self.assert_refused(self.ask("/ocpp/BENT-1", "ocpp21", versions=(V16,)), Reason.SUBPROTOCOL_NOT_SERVED, 400)
+
+    def test_without_a_subprotocol_the_url_says_the_version(self):
+        answer = self.ask("/ocpp/2.0.1/BENT-1")
+        self.assert_admitted(answer, "BENT-1", V201)
+        self.assertEqual((answer.subprotocol, answer.repairs), ("", ("no-subprotocol",)))
+        self.assert_refused(self.ask("/ocpp/2.0.1/CP-1"), Reason.NO_SUBPROTOCOL, 400)
+        self.assert_refused(self.ask("/ocpp/BENT-1"), Reason.NO_SUBPROTOCOL, 400)
+        self.assert_refused(self.ask("/ocpp/2.0.1/BENT-1", versions=(V16,)), Reason.NO_SUBPROTOCOL, 400)
+
+    def test_several_repairs_of_one_handshake(self):
+        answer = self.ask("//ocpp/2.1//BENT-1/BENT-1")
+        self.assert_admitted(answer, "BENT-1", V21)
+        self.assertEqual(answer.repairs, ("url-spelling", "no-subprotocol"))
+
+    def test_the_rules_of_ids_hold_all_the_same(self):
+        for path in ("/ocpp/1.6//BENT%00", "/ocpp/1.6//BENT" + "x" * 60, "/ocpp/1.6//BENT%2F"):
+            self.assertIsInstance(self.ask(path, "ocpp1.6"), Refused, path)
+        self.assert_refused(self.ask("/ocpp/2.1//BENT:1", "ocpp2.1"), Reason.MALFORMED_ID, 400)
+
+    @given(st.text(alphabet="/.%ocp126BENT-", max_size=60), st.lists(st.text(alphabet="ocp1.620 ,-", max_size=10)))
+    def test_whatever_is_asked_is_answered(self, path, offers):
+        for start in ("", "/ocpp/1.6/", "/ocpp/"):
+            self.assertIsInstance(self.ask(start + path, *offers), Admitted | Refused)
+
+    def test_a_path_of_slashes_costs_little(self):
+        before = thread_time()
+        for path in ("/" * 8000, "/a" * 4000, "/ocpp/1.6" + "/BENT" * 1600):
+            self.assert_refused(self.ask(path, "ocpp1.6"), Reason.UNKNOWN_PATH, 404)
+        self.assertLess(thread_time() - before, 0.5)
+
+
 class AddressTests(AdmissionCase):
     def test_listed_addresses_and_networks_are_let_in(self):
         for entry, peer in (

@@ -223,6 +223,7 @@ class Files(SynchronousTestCase):
             ('repairs = ["long-text"]\n[match]\nvender = "x"', "vender: known here are texts for vendor"),
             ('repairs = ["no-boot"]\n[match]\nvendor = "x"', "no-boot: match by charge_point_id only"),
             ('repairs = ["no-boot"]\n[match]\nmodel = "x"\ncharge_point_id = "y"', "no-boot: match by charge_point_id"),
+            ('repairs = ["url-spelling"]\n[match]\nfirmware = "1"', "url-spelling: match by charge_point_id only"),
             ('repairs = ["long-text"]\n[match]\nvendor = 7', "vendor: known here are texts"),
             ('repairs = ["long-text"]\n[options]\nzone = "CET"', "zone must be Z or like +02:00"),
             ('repairs = "long-text"', "repairs must be a list"),

@@ -8,18 +8,21 @@
 (OCPP-J 1.6 section 3.1.1; 2.1 part 4 section 3.1.1). A version name alone, as in `/ocpp/1.6`, is a URL that lacks its
 id, not a station called "1.6"; such a station is reached as `/ocpp/1.6/1.6`.
 
-Every check is linear in the path's length at worst, because strangers choose it.
+Every check is linear in the path's length at worst, because strangers choose it. Stations that are known to bend these
+rules are mended where a quirk profile says so: see `ocppgw.access.handshake_repairs`.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 from ocppgw.access.addresses import Network, is_allowed
+from ocppgw.access.handshake_repairs import meant_subprotocol, plain_paths
 from ocppgw.access.identity import MAX_ID_LENGTH, Identity
 from ocppgw.access.refusals import Reason, Refused
 from ocppgw.access.transport import TlsFacts
+from ocppgw.ocpp.quirks import NO_SUBPROTOCOL, SUBPROTOCOL_SPELLING, URL_SPELLING
 from ocppgw.ocpp.versions import VERSIONS, OcppVersion
 
 __all__ = [
@@ -59,20 +62,23 @@ class HandshakeFacts:
 @dataclass(frozen=True, slots=True)
 class AdmissionRules:
     """The operator's rules. `id_pattern` must match the whole decoded id; no `allowed` networks means all are allowed;
-    `versions` are those served."""
+    `versions` are those served; `repairs_of` names the repairs that are made for an id, None when none are for any."""
 
     id_pattern: re.Pattern[str] = IDENTIFIER_STRING
     allowed: tuple[Network, ...] = ()
     versions: tuple[OcppVersion, ...] = VERSIONS
+    repairs_of: Callable[[str], Collection[str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The request is in order. `subprotocol` is the client's own spelling, to be echoed (RFC 6455 section 4.2.2)."""
+    """The request is in order. `subprotocol` is the client's own spelling, to be echoed (RFC 6455 section 4.2.2), ""
+    when it offers none and that was mended; `repairs` are those that were made."""
 
     charge_point_id: str
     version: OcppVersion
     subprotocol: str
+    repairs: tuple[str, ...] = ()
 
 
 def claimed_id(raw_path: str) -> str:
@@ -94,6 +100,9 @@ def admit(request: HandshakeFacts, rules: AdmissionRules) -> Admitted | Refused:
         return Refused(Reason.MALFORMED_REQUEST, "the request target is empty, too long or not visible ASCII")
     path = target.partition("#")[0].partition("?")[0]
     place = _split(path)
+    repairs: tuple[str, ...] = ()
+    if place is None and rules.repairs_of is not None:
+        place, repairs = _mended_place(path, rules)
     if place is None and _is_suspicious(path):
         return Refused(Reason.SUSPICIOUS_PATH)
     if not request.is_websocket:
@@ -102,7 +111,7 @@ def admit(request: HandshakeFacts, rules: AdmissionRules) -> Admitted | Refused:
         return Refused(Reason.ADDRESS_NOT_ALLOWED)
     if place is None:
         return Refused(Reason.UNKNOWN_PATH)
-    return _admit_station(place, request.subprotocols, rules)
+    return _admit_station(place, request.subprotocols, rules, repairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +122,53 @@ class _Place:
     encoded_id: str
 
 
-def _admit_station(place: _Place, offers: Iterable[str], rules: AdmissionRules) -> Admitted | Refused:
+def _admit_station(
+    place: _Place, offers: Sequence[str], rules: AdmissionRules, repairs: tuple[str, ...]
+) -> Admitted | Refused:
     charge_point_id = _decode_id(place.encoded_id, rules.id_pattern)
     if isinstance(charge_point_id, Refused):
         return charge_point_id
     chosen = choose_subprotocol(offers, place.version, rules.versions)
     if isinstance(chosen, Refused):
-        return chosen
-    version, subprotocol = chosen
+        mended = _mended_choice(chosen.reason, charge_point_id, place.version, offers, rules)
+        if mended is None:
+            return chosen
+        version, subprotocol, repair = mended
+        repairs = (*repairs, repair)
+    else:
+        version, subprotocol = chosen
     if ":" in charge_point_id and version.name.startswith("2"):
         return Refused(Reason.MALFORMED_ID, "':' is not allowed in an id on OCPP 2.x")
-    return Admitted(charge_point_id, version, subprotocol)
+    return Admitted(charge_point_id, version, subprotocol, repairs)
+
+
+def _mended_place(path: str, rules: AdmissionRules) -> tuple[_Place | None, tuple[str, ...]]:
+    """What is meant by a path of another shape, when that is known of the id in it."""
+    for plain in plain_paths(path):
+        place = _split(plain)
+        if place is not None:
+            name = _decode_id(place.encoded_id, rules.id_pattern)
+            is_known = isinstance(name, str) and URL_SPELLING in _repairs_of(name, rules)
+            return (place, (URL_SPELLING,)) if is_known else (None, ())
+    return None, ()
+
+
+def _mended_choice(
+    reason: Reason, name: str, path_version: OcppVersion | None, offers: Sequence[str], rules: AdmissionRules
+) -> tuple[OcppVersion, str, str] | None:
+    """The version, the subprotocol to be echoed, and the repair, for a station of which that is known."""
+    repairs = _repairs_of(name, rules)
+    if reason is Reason.NO_SUBPROTOCOL and NO_SUBPROTOCOL in repairs and path_version in rules.versions:
+        assert path_version is not None
+        return path_version, "", NO_SUBPROTOCOL
+    if reason is Reason.SUBPROTOCOL_NOT_SERVED and SUBPROTOCOL_SPELLING in repairs:
+        meant = meant_subprotocol(offers, path_version, rules.versions)
+        return None if meant is None else (*meant, SUBPROTOCOL_SPELLING)
+    return None
+
+
+def _repairs_of(name: str, rules: AdmissionRules) -> Collection[str]:
+    return () if rules.repairs_of is None else rules.repairs_of(name)
 
 
 def _split(path: str) -> _Place | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ocppgw.config.problems import did_you_mean
 from ocppgw.errors import ConfigError
-from ocppgw.ocpp.quirks import ALL_REPAIRS, Profile
+from ocppgw.ocpp.quirks import ALL_REPAIRS, BY_ID_ONLY, Profile
 
 TABLES = {"why": str, "repairs": list, "match": dict, "options": dict}
 PATTERNS = ("vendor", "model", "firmware", "charge_point_id")
@@ -60,8 +60,9 @@ def _profile(name: str, found: Mapping[str, Any]) -> Profile | None:
     patterns = {key: pattern(match.get(key, "")) for key in PATTERNS}
     if not any(patterns.values()):
         return None
-    if "no-boot" in repairs and {key for key in PATTERNS if patterns[key]} != {"charge_point_id"}:
-        raise ValueError("no-boot: match by charge_point_id only; without a boot nothing else is known of a station")
+    early = sorted(repairs & BY_ID_ONLY)
+    if early and {key for key in PATTERNS if patterns[key]} != {"charge_point_id"}:
+        raise ValueError(f"{early[0]}: match by charge_point_id only; nothing else is known of a station by then")
     return Profile(name, repairs, zone=zone, **patterns)
 
 

@@ -187,7 +187,7 @@ class OpeningProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         self.address = self._visit.address
         if isinstance(decision, Welcome):
             self._welcome = decision
-            decided.callback(decision.admitted.subprotocol)
+            decided.callback(decision.admitted.subprotocol or None)
         elif self.factory.rules.no_subprotocol_close and decision.reason in _NO_SUBPROTOCOL:
             self._close_at_open = True
             decided.callback(None)

@@ -2,11 +2,14 @@
 
 A profile holds for a station when all its patterns match what is known of it. Vendor, model and firmware are known from
 its last BootNotification, also on a new connection and on another node; an id is known at once. Beside the repairs of
-`ocppgw.ocpp.repairs` there are two of how a station behaves:
+`ocppgw.ocpp.repairs` there are two of how a station behaves, and those of its handshake:
 
-    no-boot      it never sends a BootNotification: it is taken for accepted (only by id: nothing else is known of it)
+    no-boot      it never sends a BootNotification: it is taken for accepted
     reused-ids   it uses message ids again: a CALL with the id of an earlier one is a new one, also with the same
                  content
+    url-spelling, subprotocol-spelling, no-subprotocol    see `ocppgw.access.handshake_repairs`
+
+no-boot and those of the handshake go by id only: nothing else is known of the station by then.
 """
 
 from collections import Counter
@@ -21,7 +24,10 @@ from ocppgw.ocpp.repairs import PAYLOAD_REPAIRS, repaired
 from ocppgw.ocpp.schemas import Validator
 
 BEHAVIOUR = frozenset({"no-boot", "reused-ids"})
-ALL_REPAIRS = PAYLOAD_REPAIRS | BEHAVIOUR
+URL_SPELLING, SUBPROTOCOL_SPELLING, NO_SUBPROTOCOL = "url-spelling", "subprotocol-spelling", "no-subprotocol"
+HANDSHAKE = frozenset({URL_SPELLING, SUBPROTOCOL_SPELLING, NO_SUBPROTOCOL})
+ALL_REPAIRS = PAYLOAD_REPAIRS | BEHAVIOUR | HANDSHAKE
+BY_ID_ONLY = HANDSHAKE | {"no-boot"}
 
 _decode: Callable[[bytes], dict[str, Any]] = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -56,6 +62,10 @@ class QuirkBook:
 
     def put(self, profiles: Iterable[Profile]) -> None:
         self._profiles = tuple(profiles)
+
+    def repairs_of(self, charge_point_id: str) -> frozenset[str]:
+        """What is mended for a station of which nothing but its id is known."""
+        return frozenset().union(*(profile.repairs for profile in self.of(charge_point_id, {})))
 
     def of(self, charge_point_id: str, boot: Mapping[str, Any]) -> tuple[Profile, ...]:
         """The profiles that hold; `boot`: payload of the station's BootNotification, valid or not, {} for none."""

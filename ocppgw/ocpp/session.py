@@ -13,7 +13,7 @@ pipelines waits in a bounded queue. Transaction messages are never refused for t
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ocppgw.ocpp import frames, memory, serials, signed
@@ -118,6 +118,11 @@ class Session(Service):
     def quirks(self) -> dict[str, Any] | None:
         """Profiles that hold for the station, and repairs on this connection; None where no profiles are kept."""
         return None if self._quirks is None else self._quirks.shown()
+
+    def came_mended(self, repairs: Sequence[str]) -> None:
+        """These were made of its handshake."""
+        if self._quirks is not None:
+            self._quirks.counts.update(repairs)
 
     @property
     def queued_commands(self) -> int:

@@ -284,6 +284,8 @@ class Entrance:
             self.report(case.visit, decision, attempt)
         else:
             self._handshakes.admitted(attempt, decision.admitted.subprotocol)
+            for repair in decision.admitted.repairs:
+                self._metrics.repaired(repair)
         return decision
 
     def _in_step(self, decision: Any, started: float) -> Any:

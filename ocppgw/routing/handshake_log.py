@@ -29,7 +29,7 @@ class HandshakeLog:
         self._attempts.add(msgspec.structs.replace(attempt, outcome=ADMITTED, status=101, subprotocol=subprotocol))
         log.info(
             "connected with {subprotocol} from {address}",
-            subprotocol=subprotocol,
+            subprotocol=subprotocol or "no subprotocol",
             address=attempt.address,
             method=attempt.method,
             security_profile=attempt.security_profile,
