@@ -178,6 +178,18 @@ class Sessions(SynchronousTestCase):
         self.assertNotEqual(first["eventId"], second["eventId"])
         self.assertNotIn("replayed", station.notes())
 
+    def test_one_that_takes_long_to_answer(self) -> None:
+        slow = Profile("p", frozenset({"slow-answers"}), vendor="vendor", answer_seconds=120.0)
+        for seconds in (30, 120):  # before its boot nothing is known of it
+            station = with_profiles(slow)
+            if seconds == 120:
+                station.call("b", "BootNotification", BOOT_16)
+            station.command("ClearCache", {}, within=1000)
+            station.wait(seconds - 1)
+            self.assertEqual(station.ends(), {})
+            station.wait(1)
+            self.assertEqual(station.ends()["command-1"].error_code, "Timeout")
+
     def test_its_page_tells(self) -> None:
         station = with_profiles(profile("enum-spelling", charge_point_id="*"))
         station.call("a", "StatusNotification", {**STATUS, "status": "available"})
@@ -227,6 +239,17 @@ class Files(SynchronousTestCase):
             ('repairs = ["long-text"]\n[match]\nvendor = 7', "vendor: known here are texts"),
             ('repairs = ["long-text"]\n[options]\nzone = "CET"', "zone must be Z or like +02:00"),
             ('repairs = "long-text"', "repairs must be a list"),
+            ('repairs = ["slow-answers"]\n[match]\nmodel = "x"', "need each other"),
+            ('repairs = ["long-text"]\n[options]\nanswer_seconds = 5', "need each other"),
+            (
+                'repairs = ["slow-answers"]\n[options]\nanswer_seconds = 9999',
+                "answer_seconds must be a number",
+            ),
+            (
+                'repairs = ["slow-answers"]\n[options]\nanswer_seconds = true',
+                "answer_seconds must be a number",
+            ),
+            ('repairs = ["slow-answers"]\n[options]\nseconds = 5', "seconds: options are zone, answer_seconds"),
         ):
             with self.assertRaises(ConfigError) as caught:
                 read_quirks(self.folder(text))

@@ -6,6 +6,7 @@ repairs = ["number-for-text"]
 vendor = "Vendor*"                        also model, firmware, charge_point_id; * is any text, case does not count
 [options]
 zone = "+02:00"                           of times without one (time-spelling)
+answer_seconds = 120                      that an answer may take (slow-answers)
 """
 
 import re
@@ -20,6 +21,8 @@ from ocppgw.ocpp.quirks import ALL_REPAIRS, BY_ID_ONLY, Profile
 
 TABLES = {"why": str, "repairs": list, "match": dict, "options": dict}
 PATTERNS = ("vendor", "model", "firmware", "charge_point_id")
+OPTIONS = ("zone", "answer_seconds")
+MAX_ANSWER_SECONDS = 3600
 _ZONE = re.compile(r"Z|[+-]\d\d:\d\d", re.ASCII)
 
 
@@ -48,22 +51,34 @@ def _profile(name: str, found: Mapping[str, Any]) -> Profile | None:
             raise ValueError(f"{key}: there is no such key; {did_you_mean(key, list(TABLES), 'remove it')}")
         if not isinstance(value, TABLES[key]):
             raise ValueError(f"{key} must be a {'table' if TABLES[key] is dict else TABLES[key].__name__}")
-    match, options = found.get("match", {}), found.get("options", {})
-    for table, known in ((match, PATTERNS), (options, ("zone",))):
-        for key, value in table.items():
-            if key not in known or not isinstance(value, str):
-                raise ValueError(f"{key}: known here are texts for {', '.join(known)}")
-    zone = options.get("zone", "Z")
-    if not _ZONE.fullmatch(zone):
-        raise ValueError("zone must be Z or like +02:00")
+    match = found.get("match", {})
+    for key, value in match.items():
+        if key not in PATTERNS or not isinstance(value, str):
+            raise ValueError(f"{key}: known here are texts for {', '.join(PATTERNS)}")
     repairs = _repairs(found.get("repairs", []))
+    zone, answer_seconds = _options(found.get("options", {}), repairs)
     patterns = {key: pattern(match.get(key, "")) for key in PATTERNS}
     if not any(patterns.values()):
         return None
     early = sorted(repairs & BY_ID_ONLY)
     if early and {key for key in PATTERNS if patterns[key]} != {"charge_point_id"}:
         raise ValueError(f"{early[0]}: match by charge_point_id only; nothing else is known of a station by then")
-    return Profile(name, repairs, zone=zone, **patterns)
+    return Profile(name, repairs, zone=zone, answer_seconds=answer_seconds, **patterns)
+
+
+def _options(options: Mapping[str, Any], repairs: frozenset[str]) -> tuple[str, float]:
+    """Zone, and how long an answer may take."""
+    for key in options:
+        if key not in OPTIONS:
+            raise ValueError(f"{key}: options are {', '.join(OPTIONS)}")
+    zone, seconds = options.get("zone", "Z"), options.get("answer_seconds", 0)
+    if not isinstance(zone, str) or not _ZONE.fullmatch(zone):
+        raise ValueError("zone must be Z or like +02:00")
+    if ("slow-answers" in repairs) is not ("answer_seconds" in options):
+        raise ValueError("slow-answers and the option answer_seconds need each other")
+    if "answer_seconds" in options and (type(seconds) not in {int, float} or not 1 <= seconds <= MAX_ANSWER_SECONDS):
+        raise ValueError(f"answer_seconds must be a number from 1 to {MAX_ANSWER_SECONDS}")
+    return zone, float(seconds)
 
 
 def _repairs(names: list[Any]) -> frozenset[str]:

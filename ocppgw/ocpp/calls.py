@@ -89,8 +89,8 @@ class OutboundCalls:
         "_queue_limit",
         "_schemas",
         "_state",
-        "_timeout",
         "_version",
+        "timeout",
     )
 
     def __init__(
@@ -107,7 +107,7 @@ class OutboundCalls:
         self._state = state
         self._gate = gate
         self._schemas = schemas
-        self._timeout = timeout
+        self.timeout = timeout  # seconds, of one CALL
         self._queue_limit = queue_limit
         self._new_id = new_id
         self._in_flight: _InFlight | None = None
@@ -261,7 +261,7 @@ class OutboundCalls:
         message_id = self._new_id()
         payload = call.payload if batch is None else batch.next_payload()
         text = frames.call(message_id, call.action, payload)
-        self._in_flight = _InFlight(message_id, call, min(call.deadline, now + self._timeout), batch)
+        self._in_flight = _InFlight(message_id, call, min(call.deadline, now + self.timeout), batch)
         return text
 
     def _go_on(self, call: PendingCall, batch: Batch, now: float) -> list[Effect]:

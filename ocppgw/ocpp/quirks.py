@@ -2,11 +2,12 @@
 
 A profile holds for a station when all its patterns match what is known of it. Vendor, model and firmware are known from
 its last BootNotification, also on a new connection and on another node; an id is known at once. Beside the repairs of
-`ocppgw.ocpp.repairs` there are two of how a station behaves, and those of its handshake:
+`ocppgw.ocpp.repairs` there are some of how a station behaves, and those of its handshake:
 
     no-boot      it never sends a BootNotification: it is taken for accepted
     reused-ids   it uses message ids again: a CALL with the id of an earlier one is a new one, also with the same
                  content
+    slow-answers it takes longer than others to answer CALLs: `answer_seconds` are waited for it
     url-spelling, subprotocol-spelling, no-subprotocol    see `ocppgw.access.handshake_repairs`
 
 no-boot and those of the handshake go by id only: nothing else is known of the station by then.
@@ -23,7 +24,7 @@ from ocppgw.ocpp.frames import Call, dumps
 from ocppgw.ocpp.repairs import PAYLOAD_REPAIRS, repaired
 from ocppgw.ocpp.schemas import Validator
 
-BEHAVIOUR = frozenset({"no-boot", "reused-ids"})
+BEHAVIOUR = frozenset({"no-boot", "reused-ids", "slow-answers"})
 URL_SPELLING, SUBPROTOCOL_SPELLING, NO_SUBPROTOCOL = "url-spelling", "subprotocol-spelling", "no-subprotocol"
 HANDSHAKE = frozenset({URL_SPELLING, SUBPROTOCOL_SPELLING, NO_SUBPROTOCOL})
 ALL_REPAIRS = PAYLOAD_REPAIRS | BEHAVIOUR | HANDSHAKE
@@ -33,7 +34,8 @@ _decode: Callable[[bytes], dict[str, Any]] = msgspec.json.Decoder(dict[str, Any]
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """Patterns in lower case, with * for any text; empty ones match everything. `zone`: of times without one."""
+    """Patterns in lower case, with * for any text; empty ones match everything. `zone`: of times without one.
+    `answer_seconds`: how long an answer may take, 0 for as long as any station's."""
 
     name: str
     repairs: frozenset[str]
@@ -42,6 +44,7 @@ class Profile(msgspec.Struct, frozen=True):
     firmware: str = ""
     charge_point_id: str = ""
     zone: str = "Z"
+    answer_seconds: float = 0.0
 
     def holds(self, charge_point_id: str, vendor: str, model: str, firmware: str) -> bool:
         known = (charge_point_id, vendor, model, firmware)
@@ -100,6 +103,10 @@ class Quirks:
     @property
     def reuses_ids(self) -> bool:
         return "reused-ids" in self.repairs
+
+    def call_timeout(self, usual: float) -> float:
+        """How long this station's answers may take, in seconds."""
+        return max([usual, *(profile.answer_seconds for profile in self.profiles)])
 
     def mended(self, call: Call, validator: Validator) -> tuple[Call, bytes, list[str]] | None:
         """A CALL whose payload breaks the schema, so that it does not; what its event says of that (JSON members, each

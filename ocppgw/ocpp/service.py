@@ -107,7 +107,7 @@ class Service:
         assumed = rules.assume_accepted or (self._quirks is not None and self._quirks.has_no_boot)
         self._gate = BootGate(version, state, assumed, rules.trigger_boot_when_rejected)
         self._calls = OutboundCalls(
-            version, schemas, self._gate, rules.call_timeout, rules.commands_per_station, new_id, state
+            version, schemas, self._gate, self._call_timeout(), rules.commands_per_station, new_id, state
         )
         self._follow_ups = None if state.memory is None else FollowUps(state, self._events)  # made when first needed
         self._transactions = TRANSACTION_RULES[version.name]
@@ -243,6 +243,7 @@ class Service:
             state.boot = payload
             if self._quirks is not None:
                 self._quirks.booted(payload)
+                self._calls.timeout = self._call_timeout()
 
         serving.then = then
         who = self.station
@@ -355,6 +356,10 @@ class Service:
 
     def _error(self, call: frames.Call, code: str, description: str) -> list[Effect]:
         return [Note("call-error", code), Send(frames.call_error(call.message_id, code, description))]
+
+    def _call_timeout(self) -> float:
+        usual = self._rules.call_timeout
+        return usual if self._quirks is None else self._quirks.call_timeout(usual)
 
     def _reuses_ids(self) -> bool:
         return self._quirks is not None and self._quirks.reuses_ids
