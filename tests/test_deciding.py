@@ -43,15 +43,15 @@ def decide(station: Station, answer: Any, *, is_refused: bool = False) -> list[A
 
 class Authorizing(SynchronousTestCase):
     def test_the_answer_is_the_backends(self) -> None:
-        for version, payload, answer in (
-            (V16, {"idTag": "TAG"}, {"idTagInfo": {"status": "Blocked", "parentIdTag": "P"}}),
-            (V201, {"idToken": TOKEN}, {"idTokenInfo": {"status": "NoCredit"}}),
-            (V21, {"idToken": TOKEN}, {"idTokenInfo": {"status": "Accepted"}}),
+        for version, payload, answer, key in (
+            (V16, {"idTag": "TAG"}, {"idTagInfo": {"status": "Blocked", "parentIdTag": "P"}}, "Authorize TAG"),
+            (V201, {"idToken": TOKEN}, {"idTokenInfo": {"status": "NoCredit"}}, "Authorize TAG Central"),
+            (V21, {"idToken": TOKEN}, {"idTokenInfo": {"status": "Accepted"}}, "Authorize TAG Central"),
         ):
             station = asked(version, "Authorize")
             self.assertEqual(station.call("a", "Authorize", payload), [])
             wanted = question(station)
-            self.assertEqual((wanted.action, wanted.message_id, wanted.key), ("Authorize", "a", "Authorize TAG"))
+            self.assertEqual((wanted.action, wanted.message_id, wanted.key), ("Authorize", "a", key))
             self.assertEqual(msgspec.json.decode(wanted.payload), payload)
             self.assertEqual(decide(station, answer), [[3, "a", answer]])
             self.assertEqual(len(station.events), 1)
@@ -133,6 +133,19 @@ class Judging(SynchronousTestCase):
         self.assertEqual(self.fault(V16, "Authorize", authorize, {"idTagInfo": {"status": "Accepted"}}), "")
         self.assertIn("status", self.fault(V16, "Authorize", authorize, {"idTagInfo": {"status": "NoCredit"}}))
         self.assertIn("idTagInfo", self.fault(V16, "Authorize", authorize, {}))
+
+    def test_one_that_is_nested_too_deeply_to_be_sent_is_none(self) -> None:
+        """The schemas let anything into customData."""
+        deep: Any = "bottom"
+        for _ in range(300):
+            deep = [deep]
+        custom = {"customData": {"vendorId": "v", "deep": deep}}
+        authorize = {"idToken": TOKEN}
+        for version in (V201, V21):
+            answer = {"idTokenInfo": {"status": "Accepted"}, **custom}
+            self.assertIn("nested too deeply", self.fault(version, "Authorize", authorize, answer))
+            boot = {"status": "Accepted", **custom}
+            self.assertIn("nested too deeply", self.fault(version, "BootNotification", BOOT_2X, boot))
 
     def test_what_only_the_gateway_knows_may_be_left_out(self) -> None:
         self.assertEqual(self.fault(V16, "StartTransaction", START, {"idTagInfo": {"status": "Accepted"}}), "")
@@ -234,5 +247,13 @@ class Transactions(SynchronousTestCase):
 class Keys(SynchronousTestCase):
     def test_an_answer_holds_for_the_token_it_was_given_for(self) -> None:
         self.assertEqual(answer_key("Authorize", {"idTag": "A"}), "Authorize A")
-        self.assertEqual(answer_key("Authorize", {"idToken": {"idToken": "A", "type": "Central"}}), "Authorize A")
+        self.assertEqual(
+            answer_key("Authorize", {"idToken": {"idToken": "A", "type": "Central"}}), "Authorize A Central"
+        )
         self.assertEqual(answer_key("BootNotification", BOOT_16), "BootNotification ")
+
+    def test_a_key_code_is_not_the_card_with_the_same_number(self) -> None:
+        keys = {
+            answer_key("Authorize", {"idToken": {"idToken": "1234", "type": kind}}) for kind in ("ISO14443", "KeyCode")
+        }
+        self.assertEqual(len(keys), 2)

@@ -179,6 +179,17 @@ class FallingBack(DecisionsCase):
         self.assertEqual(self.link.told[1:], [(2, BLOCKED, False), (3, None, False)])
         self.assertEqual(other.told, [(4, None, False)])
 
+    def test_a_last_answer_of_another_ocpp_version_is_not_given_again(self) -> None:
+        """A station may change its version with its firmware; its cards stay the same."""
+        decisions = self.build(fallbacks={"BootNotification": "last"})
+        before = Decide(1, "BootNotification", "m-1", b"{}", "BootNotification ", lambda answer: "")
+        decisions.ask(self.link, before)
+        decisions.reply({"correlationId": "q-1", "payload": {"status": "Accepted", "interval": 60}})
+        after = Decide(2, "BootNotification", "m-2", b"{}", "BootNotification ", lambda answer: "not of this version")
+        decisions.ask(self.link, after)
+        self.clock.advance(5.0)
+        self.assertEqual(self.link.told[1:], [(2, None, False)])
+
     def test_an_old_time_is_not_given_again(self) -> None:
         decisions = self.build(fallbacks={"BootNotification": "last"})
         boot = Decide(1, "BootNotification", "m-1", b"{}", "BootNotification ", lambda answer: "")

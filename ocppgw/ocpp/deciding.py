@@ -37,12 +37,14 @@ _decode: Callable[[bytes], dict[str, Any]] = msgspec.json.Decoder(dict[str, Any]
 
 
 def answer_key(action: str, payload: Payload) -> str:
-    """What an answer to this CALL of a station holds for: its action and, where it is about one, the token."""
-    token = payload.get("idTag")
-    if token is None:
-        info = payload.get("idToken")
-        token = info.get("idToken", "") if isinstance(info, Mapping) else ""
-    return f"{action} {token}"
+    """What an answer to this CALL of a station holds for: its action and, where it is about one, the token.
+
+    In 2.x with its type: a key code of the same digits is another token than the card.
+    """
+    info = payload.get("idToken")
+    if isinstance(info, Mapping):
+        return f"{action} {info.get('idToken', '')} {info.get('type', '')}"
+    return f"{action} {payload.get('idTag', '')}"
 
 
 def completed(action: str, answer: Payload, rules: AnswerRules, now: float, own: bytes = b"") -> dict[str, Any]:
@@ -59,7 +61,13 @@ def completed(action: str, answer: Payload, rules: AnswerRules, now: float, own:
 def fault_of(action: str, answer: Payload, rules: AnswerRules, schema: Validator) -> str:
     """Why this is no answer to a CALL of this action, "" when it is one."""
     whole = completed(action, answer, rules, 0.0, b'{"transactionId":1}')
-    return "" if schema.is_valid(whole) else schema.explain(whole).description
+    if not schema.is_valid(whole):
+        return schema.explain(whole).description
+    try:
+        frames.dumps(whole)
+    except ValueError as fault:  # customData may hold what a frame can't, and the connection would break on it
+        return str(fault)
+    return ""
 
 
 def question(serving: Serving, rules: AnswerRules, schema: Validator) -> Decide:

@@ -197,6 +197,8 @@ class Decisions:
             station=link.station.charge_point_id,
         )
         last = self._last.get((link.station.charge_point_id, decide.key)) if kind == "last" else None
+        if last is not None and decide.judge(last):  # the station had another OCPP version then
+            last = None
         link.decided(decide.token, last, is_refused=kind == "error")
 
     def _remember(self, call: OpenCall, answer: Mapping[str, Any]) -> None:
