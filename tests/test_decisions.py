@@ -190,6 +190,23 @@ class FallingBack(DecisionsCase):
         self.clock.advance(5.0)
         self.assertEqual(self.link.told[1:], [(2, None, False)])
 
+    def test_a_last_answer_is_not_given_again_when_its_time_is_over(self) -> None:
+        decisions = self.build(fallbacks={"Authorize": "last"})
+        for member, name, until, is_given in (
+            ("idTagInfo", "expiryDate", "2026-09-21T16:13:30+02:00", True),
+            ("idTagInfo", "expiryDate", "2026-09-21T14:13:21Z", False),
+            ("idTokenInfo", "cacheExpiryDateTime", "2026-09-21T14:13:21", False),
+            ("idTokenInfo", "cacheExpiryDateTime", "soon", False),
+        ):
+            self.clock.rightNow, link = NOW, FakeLink()
+            asked = Decide(1, "Authorize", "m-1", b"{}", f"Authorize {until}", lambda answer: "")
+            decisions.ask(link, asked)
+            answer = {member: {"status": "Accepted", name: until}}
+            decisions.reply({"correlationId": self.requests[-1]["correlationId"], "payload": answer})
+            decisions.ask(link, asked)
+            self.clock.advance(5.0)
+            self.assertEqual(link.told[1:], [(1, answer if is_given else None, False)], until)
+
     def test_an_old_time_is_not_given_again(self) -> None:
         decisions = self.build(fallbacks={"BootNotification": "last"})
         boot = Decide(1, "BootNotification", "m-1", b"{}", "BootNotification ", lambda answer: "")
@@ -222,6 +239,15 @@ class WithoutBus(DecisionsCase):
         self.assertEqual([call["correlationId"] for call in decisions.open_calls()], ["q-1"])
         decisions.reply({"correlationId": "q-1", "payload": ACCEPTED})
         self.assertEqual(decisions.open_calls(), [])
+
+    def test_no_more_wait_than_may(self) -> None:
+        self.patch(module, "MOST_WAITING", 1)
+        decisions = self.build(has_bus=False)
+        first = decisions.until_asked(30.0)
+        self.successResultOf(decisions.until_asked(30.0))
+        self.assertNoResult(first)
+        self.clock.advance(30.0)
+        self.successResultOf(first)
 
     def test_who_waits_for_one_waits_a_bounded_time(self) -> None:
         asked = self.build(has_bus=False).until_asked(30.0)

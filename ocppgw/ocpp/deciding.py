@@ -6,6 +6,7 @@ StartTransaction, which is always the gateway's (errata 3.54).
 """
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -56,6 +57,25 @@ def completed(action: str, answer: Payload, rules: AnswerRules, now: float, own:
     if action == "StartTransaction":
         return {**answer, "transactionId": _decode(own)["transactionId"]}
     return dict(answer)
+
+
+def is_expired(answer: Payload, now: float) -> bool:
+    """Does it say of itself that it holds no longer (idTagInfo.expiryDate; 2.x idTokenInfo.cacheExpiryDateTime)?"""
+    for member, name in (("idTagInfo", "expiryDate"), ("idTokenInfo", "cacheExpiryDateTime")):
+        info = answer.get(member)
+        until = info.get(name) if isinstance(info, Mapping) else None
+        if isinstance(until, str) and _seconds(until) <= now:
+            return True
+    return False
+
+
+def _seconds(text: str) -> float:
+    """A time without zone is meant in UTC; one that can't be read is long over."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return 0.0
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def fault_of(action: str, answer: Payload, rules: AnswerRules, schema: Validator) -> str:

@@ -6,8 +6,8 @@
 
 Each question has exactly one end: the first reply that can be sent, or the fallback of its action when the deadline
 comes, the bus does not take the question, or too many are open: `local` (the gateway's own answer), `last` (what the
-backend said of the same token of this station, else local) or `error` (a CALLERROR, but never to a transaction
-message).
+backend said of the same token of this station, while that holds, else local) or `error` (a CALLERROR, but never to a
+transaction message).
 """
 
 from collections import OrderedDict
@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
@@ -23,7 +23,7 @@ from ocppgw.clock import Clock
 from ocppgw.errors import CommandError, OcppgwError
 from ocppgw.logs import RateLimitedLog
 from ocppgw.metrics import Metrics
-from ocppgw.ocpp.deciding import REPEATABLE
+from ocppgw.ocpp.deciding import REPEATABLE, is_expired
 from ocppgw.ocpp.effects import Decide
 from ocppgw.ocpp.timestamps import rfc3339
 from ocppgw.routing.link_ports import Deciding
@@ -31,6 +31,7 @@ from ocppgw.routing.link_ports import Deciding
 log = Logger(namespace="ocppgw.decisions")
 
 MOST_OPEN = 10_000  # questions; beyond them the fallback is given at once
+MOST_WAITING = 1000  # for the next question; beyond them the answer comes at once
 MOST_REMEMBERED = 50_000  # last answers, the one that was used longest ago goes first
 SAME_LINE_SECONDS = 60.0
 
@@ -135,7 +136,9 @@ class Decisions:
         return [call.request for call in self._open.values()]
 
     def until_asked(self, seconds: float) -> "Deferred[None]":
-        """Fires with the next question, or after so long."""
+        """Fires with the next question, or after so long; at once when too many wait already."""
+        if len(self._waiting) >= MOST_WAITING:
+            return succeed(None)
         waiting: Deferred[None] = Deferred()
         self._waiting.append(waiting)
         timer = self._clock.callLater(seconds, self._waited, waiting)
@@ -197,8 +200,8 @@ class Decisions:
             station=link.station.charge_point_id,
         )
         last = self._last.get((link.station.charge_point_id, decide.key)) if kind == "last" else None
-        if last is not None and decide.judge(last):  # the station had another OCPP version then
-            last = None
+        if last is not None and (is_expired(last, self._clock.seconds()) or decide.judge(last)):
+            last = None  # its time is over, or the station had another OCPP version then
         link.decided(decide.token, last, is_refused=kind == "error")
 
     def _remember(self, call: OpenCall, answer: Mapping[str, Any]) -> None:
