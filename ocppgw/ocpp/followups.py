@@ -13,6 +13,7 @@ the last command of its kind). A command that the station answers AcceptedCancel
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -159,14 +160,12 @@ class FollowUps:
         command_id = self._commands().get(f"{message}|{'' if request_id is None else request_id}")
         if command_id is None:
             return b"", None
-        key = (message, request_id)
-        report = self._reports.get(key)  # type: ignore[arg-type]
         then = None
-        if report is not None:
-
-            def then() -> Effect | None:
-                return self._part(key, report, payload, part, now)  # type: ignore[arg-type]
-
+        if request_id is not None:
+            key = (message, request_id)
+            report = self._reports.get(key)
+            if report is not None:
+                then = partial(self._part, key, report, payload, part, now)
         return b',"commandId":%b' % dumps(command_id), then
 
     def _part(
